@@ -1,0 +1,35 @@
+"""The errors that a user can cause, each one sentence long."""
+
+
+class UserError(Exception):
+    """Something that the user gave cannot be used; the message is one sentence that says what would be right."""
+
+
+class ParameterError(UserError, ValueError):
+    """A parameter is outside of its allowed values.
+
+    Keeps the name, so that a configuration layer can put the full key in front of it.
+    """
+
+    def __init__(self, name: str, value: object, allowed: str):
+        self.name, self.value, self.allowed = name, value, allowed
+        super().__init__(f"{name} = {value!r}: {allowed}")
+
+    def __reduce__(
+        self,
+    ):  # the default would call __init__ with the message alone when a worker sends it back
+        return type(self), (self.name, self.value, self.allowed)
+
+
+def require_positive(**parameters: float) -> None:
+    """Raise :class:`ParameterError` for the first parameter that is not a finite number above zero."""
+    for name, value in parameters.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+            raise ParameterError(name, value, "must be a finite number above 0")
+
+
+def require_choice(allowed: tuple, **parameters: object) -> None:
+    """Raise :class:`ParameterError` for the first parameter that is not one of ``allowed``."""
+    for name, value in parameters.items():
+        if value not in allowed:
+            raise ParameterError(name, value, f"must be one of {', '.join(map(str, allowed))}")

@@ -1,0 +1,77 @@
+"""What all figures share: the style, the colours, panel letters, claims, and saving."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+
+from sgtheory.files import atomic_path
+
+STYLE = Path(__file__).with_name("sgtheory.mplstyle")
+COLOURS = {"escape_noise": "#EBB400", "deterministic": "#008CA5"}
+LABELS = {"escape_noise": "stochastic", "deterministic": "deterministic"}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement of the paper, what was measured for it, and whether it holds.
+
+    ``measured`` and ``expected`` are short sentences with numbers and their uncertainty; ``holds`` is computed from
+    the numbers, never set by hand.
+    """
+
+    id: str
+    statement: str
+    measured: str
+    expected: str
+    holds: bool
+
+    @property
+    def verdict(self) -> str:
+        return "holds" if self.holds else "does not hold"
+
+
+def panel_letter(axes, letter: str) -> None:
+    """Put a bold panel letter above the upper left corner of ``axes``."""
+    axes.set_title(letter, loc="left", fontweight="bold", fontsize=10)
+
+
+def to_json(value):
+    """Numbers of a figure as plain JSON types: arrays become lists, NaN and infinities become null."""
+    if isinstance(value, Claim):
+        return {**{k: to_json(v) for k, v in asdict(value).items() if k != "holds"}, "verdict": value.verdict}
+    if isinstance(value, Mapping):
+        return {str(k): to_json(v) for k, v in value.items()}
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray):
+        value = value.astype(int).tolist() if value.dtype == bool else value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [to_json(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def save_figure(name: str, draw, numbers: dict, directory: str | Path) -> list[Path]:
+    """Draw ``numbers`` in the house style and write ``name``.png, .pdf and .json (every number drawn, and
+    ``claims``) into ``directory``. Returns the three paths."""
+    directory = Path(directory)
+    written = []
+    with matplotlib.style.context(STYLE):
+        figure: Figure = draw(numbers)
+        for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+            with atomic_path(directory / f"{name}{suffix}") as path:
+                figure.savefig(path, metadata=metadata)
+            written.append(directory / f"{name}{suffix}")
+    with atomic_path(directory / f"{name}.json") as path:
+        path.write_text(json.dumps(to_json(numbers), indent=1, allow_nan=False) + "\n")
+    written.append(directory / f"{name}.json")
+    return written
