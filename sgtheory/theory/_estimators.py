@@ -1,0 +1,343 @@
+"""Gradient estimators for nets of perceptrons under one interface, and their measured quality (Sections 2, 3.2, 7).
+
+An estimator turns an :class:`Objective` into random vectors that should be close to its exact gradient.
+:func:`measure` finds bias, variance, cosine and sign agreement of any of them. Where an estimate is a function of the
+path alone, these are exact sums over all paths; otherwise they are means over samples with a stated standard error.
+
+The cost of an estimate is counted in passes through the net: one evaluation of every unit, forward or backward.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+import torch
+
+from sgtheory.errors import ParameterError, require_choice, require_positive
+from sgtheory.neurons import SurrogateDerivative
+from sgtheory.theory._perceptron import Objective, Path, PerceptronNet, surrogate_spike
+from sgtheory.theory._stochad import Combination, smoothed_bernoulli, stochastic_derivative
+
+MAX_SUPPORT_UNITS = 14  # beyond that, samples are cheaper than all 2**units paths
+
+
+class Estimator:
+    """A gradient estimator. A subclass defines :meth:`sample` and :meth:`cost`."""
+
+    def sample(self, objective: Objective, n: int, rng: torch.Generator) -> torch.Tensor:
+        """``n`` independent estimates, [n, n_parameters]."""
+        raise NotImplementedError
+
+    def support(self, objective: Objective) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """All values that the estimate can take, [M, n_parameters], and their probabilities, [M]; None if unknown."""
+        return None
+
+    def cost(self, net: PerceptronNet) -> float:
+        """Passes through the net per estimate."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class _PathEstimator(Estimator):
+    """An estimate from the spikes of a path alone, averaged over independent paths."""
+
+    paths: int = field(default=1, kw_only=True)
+
+    def __post_init__(self):
+        if not isinstance(self.paths, int) or self.paths < 1:
+            raise ParameterError("paths", self.paths, "must be a whole number above 0")
+
+    def on_paths(self, objective: Objective, path: Path) -> torch.Tensor:
+        """The estimate on each path of a batch, [paths, n_parameters]."""
+        raise NotImplementedError
+
+    def sample(self, objective, n, rng):
+        estimates = self.on_paths(objective, objective.sample_paths(n * self.paths, rng))
+        return estimates.unflatten(0, (n, self.paths)).mean(1)
+
+    def support(self, objective):
+        if self.paths > 1 or objective.net.units > MAX_SUPPORT_UNITS:
+            return None
+        path, probability = objective.paths()
+        return self.on_paths(objective, path), probability
+
+    def cost(self, net):
+        return 2.0 * self.paths
+
+
+@dataclass(frozen=True)
+class Exact(Estimator):
+    """The gradient itself, by enumeration of all spike patterns of every layer."""
+
+    def sample(self, objective, n, rng):
+        return objective.gradient().expand(n, -1)
+
+    def support(self, objective):
+        return objective.gradient()[None], torch.ones(1, dtype=torch.float64)
+
+    def cost(self, net):
+        hidden = itertools.pairwise((0, *net.sizes[1:]))
+        return 2 * sum(2**before * units for before, units in hidden) / net.units
+
+
+@dataclass(frozen=True)
+class SurrogateGradient(_PathEstimator):
+    """Back-propagation with ``surrogate`` in place of dS/dU (Eq 3).
+
+    Args:
+        surrogate: surrogate derivative; ``StraightThrough()`` gives the identity straight-through estimator.
+        path: ``"stochastic"`` draws the spikes from the net; ``"deterministic"`` takes the path of the hard
+            threshold.
+        paths: average over this many paths.
+    """
+
+    surrogate: SurrogateDerivative
+    path: str = "stochastic"
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_choice(("stochastic", "deterministic"), path=self.path)
+
+    def on_paths(self, objective, path):
+        def spike(layer, x):
+            return surrogate_spike(x, path[layer], self.surrogate)
+
+        return objective.pathwise_gradient(spike, len(path[0]))
+
+    def sample(self, objective, n, rng):
+        if self.path == "deterministic":
+            return self.support(objective)[0].expand(n, -1)
+        return super().sample(objective, n, rng)
+
+    def support(self, objective):
+        if self.path == "deterministic":
+            return self.on_paths(objective, objective.deterministic_path()), torch.ones(1, dtype=torch.float64)
+        return super().support(objective)
+
+
+@dataclass(frozen=True)
+class SmoothedStochAD(_PathEstimator):
+    """Back-propagation of smoothed stochastic derivatives (Section 3.2.2, Eq 1).
+
+    Args:
+        combination: of the right and left derivative; ``"matched"`` is (1 - p) right + p left.
+        paths: average over this many paths.
+    """
+
+    combination: Combination = "matched"
+
+    def on_paths(self, objective, path):
+        def spike(layer, x):
+            return smoothed_bernoulli(objective.net.escape.value(x), path[layer], self.combination)
+
+        return objective.pathwise_gradient(spike, len(path[0]))
+
+
+@dataclass(frozen=True)
+class StochAD(Estimator):
+    """Unbiased forward-mode stochastic derivative, see :func:`sgtheory.theory.stochastic_derivative`."""
+
+    combination: Combination = "matched"
+    prune: bool = True
+    coupled: bool = True
+
+    def sample(self, objective, n, rng):
+        return stochastic_derivative(
+            objective, n, rng, combination=self.combination, prune=self.prune, coupled=self.coupled
+        )
+
+    def cost(self, net):
+        if self.prune:
+            return 2.0
+        upstream = itertools.accumulate(net.sizes[1:-1], initial=0)
+        return 1 + sum(before * units for before, units in zip(upstream, net.sizes[1:], strict=True)) / net.units
+
+
+@dataclass(frozen=True)
+class ScoreFunction(_PathEstimator):
+    """f(S) d log P(S) / d parameters: the likelihood-ratio or REINFORCE estimator (Williams 1992). Unbiased.
+
+    Args:
+        baseline: subtract from f the mean of f over the other paths of the same estimate (leave one out), which
+            keeps it unbiased; needs ``paths`` of at least 2.
+        paths: average over this many paths.
+    """
+
+    baseline: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.baseline and self.paths < 2:
+            raise ParameterError("paths", self.paths, "must be at least 2 for a baseline from the other paths")
+
+    def on_paths(self, objective, path):
+        outputs = objective.output(path[-1])
+        if self.baseline:
+            outputs = outputs.unflatten(0, (-1, self.paths))
+            outputs = (outputs - (outputs.sum(1, keepdim=True) - outputs) / (self.paths - 1)).flatten()
+        parameters = objective.parameters.expand(len(path[0]), -1).clone().requires_grad_()
+        log_likelihood = torch.zeros(())
+
+        def impose(layer, x):
+            nonlocal log_likelihood
+            p, spikes = objective.net.escape.value(x), path[layer]
+            log_likelihood = log_likelihood + torch.where(spikes > 0, p, 1 - p).log().sum()
+            return spikes
+
+        objective.net.run(parameters, objective.x, impose)
+        (score,) = torch.autograd.grad(log_likelihood, parameters)
+        return outputs[:, None] * score
+
+
+@dataclass(frozen=True)
+class FiniteDifferences(Estimator):
+    """(f(parameters + epsilon e_i) - f(parameters)) / epsilon for every parameter i, from one run each.
+
+    Args:
+        epsilon: size of the perturbation (unit of the parameters).
+        coupled: both runs use the same random numbers; otherwise they are independent.
+    """
+
+    epsilon: float = 0.1
+    coupled: bool = False
+
+    def __post_init__(self):
+        require_positive(epsilon=self.epsilon)
+
+    def sample(self, objective, n, rng):
+        net = objective.net
+
+        def outputs(parameters, uniforms):
+            return objective.output(net.simulate(parameters, objective.x, uniforms)[-1])
+
+        shifted = objective.parameters + self.epsilon * torch.eye(net.n_parameters, dtype=torch.float64)
+        base = net.uniforms((n, 1 if self.coupled else net.n_parameters), rng)
+        moved = base if self.coupled else net.uniforms((n, net.n_parameters), rng)
+        return (outputs(shifted, moved) - outputs(objective.parameters, base)) / self.epsilon
+
+    def cost(self, net):
+        return net.n_parameters + 1.0 if self.coupled else 2.0 * net.n_parameters
+
+
+@dataclass(frozen=True)
+class BinaryConcrete(Estimator):
+    """Back-propagation through relaxed spikes: Gumbel-softmax for two classes (Maddison et al., Jang et al. 2017).
+
+    A spike S = [r < p] becomes sigma((logit(p) - logit(r)) / temperature).
+
+    Args:
+        temperature: 0 would be the spike itself.
+        straight_through: spikes stay binary in the forward pass and use the relaxed derivative in the backward pass.
+    """
+
+    temperature: float = 0.5
+    straight_through: bool = False
+
+    def __post_init__(self):
+        require_positive(temperature=self.temperature)
+
+    def sample(self, objective, n, rng):
+        uniforms = objective.net.uniforms((n,), rng)
+
+        def spike(layer, x):
+            p = objective.net.escape.value(x)
+            # logit is infinite where p rounds to 0 or 1; there the relaxed spike does not depend on p any more.
+            relaxed = torch.sigmoid((torch.logit(p, eps=1e-15) - torch.logit(uniforms[layer])) / self.temperature)
+            if self.straight_through:
+                return relaxed + ((uniforms[layer] < p).to(p.dtype) - relaxed).detach()
+            return relaxed
+
+        return objective.pathwise_gradient(spike, n)
+
+    def cost(self, net):
+        return 2.0
+
+
+@dataclass(frozen=True)
+class Quality:
+    """How good an estimator is on an objective. g is the exact gradient, m the mean of the estimate.
+
+    Attributes:
+        gradient, mean, bias: g, m and m - g, [n_parameters].
+        standard_error: of ``mean``, [n_parameters]; zero where all paths were enumerated.
+        variance: of one estimate, [n_parameters].
+        relative_bias: |m - g| / |g|.
+        relative_sd: sqrt(sum of the variances) / |g|.
+        cosine, sign_agreement: between m and g; the share of parameters with g != 0 where the sign is the same.
+        sample_cosine, sample_sign_agreement: the same between one estimate and g, on average; an estimate of zero
+            agrees with nothing.
+        cost: passes through the net per estimate.
+        samples: number of samples, 0 where all paths were enumerated.
+    """
+
+    gradient: torch.Tensor
+    mean: torch.Tensor
+    standard_error: torch.Tensor
+    variance: torch.Tensor
+    sample_cosine: float
+    sample_sign_agreement: float
+    cost: float
+    samples: int
+
+    @property
+    def bias(self) -> torch.Tensor:
+        return self.mean - self.gradient
+
+    @property
+    def relative_bias(self) -> float:
+        return float(self.bias.norm() / self.gradient.norm())
+
+    @property
+    def relative_sd(self) -> float:
+        return float(self.variance.sum().sqrt() / self.gradient.norm())
+
+    @property
+    def cosine(self) -> float:
+        return float(_cosine(self.mean, self.gradient))
+
+    @property
+    def sign_agreement(self) -> float:
+        return float(_sign_agreement(self.mean, self.gradient))
+
+
+def _cosine(estimates, gradient):
+    return torch.nn.functional.cosine_similarity(estimates, gradient, dim=-1, eps=1e-300)
+
+
+def _sign_agreement(estimates, gradient):
+    sensitive = gradient != 0
+    return (estimates.sign() == gradient.sign())[..., sensitive].double().mean(-1)
+
+
+def measure(estimator: Estimator, objective: Objective, samples: int = 4096, seed: int = 0) -> Quality:
+    """Bias, variance, cosine and sign agreement of ``estimator`` with the exact gradient of ``objective``.
+
+    Exact for up to 14 units where the estimate is a function of one path; otherwise from ``samples`` estimates drawn
+    with ``seed``.
+
+    Raises:
+        ParameterError: if ``samples`` is not above 1.
+        UserError: if the net is too large for an exact gradient.
+    """
+    if not isinstance(samples, int) or samples < 2:
+        raise ParameterError("samples", samples, "must be a whole number above 1")
+    gradient = objective.gradient()
+    support = estimator.support(objective)
+    if support is None:
+        estimates = estimator.sample(objective, samples, torch.Generator().manual_seed(seed))
+        weights = torch.full((samples,), 1 / samples, dtype=torch.float64)
+    else:
+        estimates, weights = support
+    mean = weights @ estimates
+    variance = weights @ (estimates - mean) ** 2
+    if support is None:
+        variance = variance * samples / (samples - 1)
+    return Quality(
+        gradient=gradient,
+        mean=mean,
+        standard_error=(variance / samples).sqrt() if support is None else torch.zeros_like(mean),
+        variance=variance,
+        sample_cosine=float(weights @ _cosine(estimates, gradient)),
+        sample_sign_agreement=float(weights @ _sign_agreement(estimates, gradient)),
+        cost=estimator.cost(objective.net),
+        samples=samples if support is None else 0,
+    )

@@ -1,0 +1,249 @@
+"""Nets of binary perceptrons of any depth, with exact expectations by enumeration (Sections 3.1, 3.2; Eqs 2-4)."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from sgtheory.errors import ParameterError, UserError
+from sgtheory.neurons import EscapeFunction, SigmoidEscape, Step, SurrogateDerivative
+
+Path = list[torch.Tensor]  # the spikes of every layer, each [..., units]
+SpikeRule = Callable[[int, torch.Tensor], torch.Tensor]  # (layer, x = U - theta) -> output of that layer
+
+MAX_ADJACENT_UNITS = 20  # two adjacent layers: a transition matrix of 2**20 numbers
+MAX_PATH_UNITS = 18
+
+
+def spike_patterns(units: int) -> torch.Tensor:
+    """All 2**units spike patterns, [patterns, units], in the order of :func:`pattern_probabilities`."""
+    return torch.tensor(list(itertools.product((0.0, 1.0), repeat=units)), dtype=torch.float64)
+
+
+def pattern_probabilities(p: torch.Tensor) -> torch.Tensor:
+    """Probability of every spike pattern of independent units that fire with probability ``p`` [..., units].
+
+    Returns [..., 2**units].
+
+    >>> pattern_probabilities(torch.tensor([0.1, 0.5]))
+    tensor([0.4500, 0.4500, 0.0500, 0.0500])
+    """
+    probabilities = torch.ones_like(p[..., :1])
+    for unit in range(p.shape[-1]):
+        fires = p[..., unit : unit + 1]
+        probabilities = torch.stack([probabilities * (1 - fires), probabilities * fires], dim=-1).flatten(-2)
+    return probabilities
+
+
+class _SurrogateSpike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, spikes, surrogate):
+        ctx.save_for_backward(x, spikes)
+        ctx.surrogate = surrogate
+        return spikes.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, spikes = ctx.saved_tensors
+        return gradient * ctx.surrogate.derivative(x, spikes), None, None
+
+
+def surrogate_spike(x: torch.Tensor, spikes: torch.Tensor, surrogate: SurrogateDerivative) -> torch.Tensor:
+    """``spikes`` in the forward pass, ``surrogate.derivative(x, spikes)`` as dS/dU in the backward pass (Eq 3)."""
+    return _SurrogateSpike.apply(x, spikes, surrogate)
+
+
+@dataclass(frozen=True)
+class PerceptronNet:
+    """A feed-forward net of binary perceptrons: U = W s + b, S ~ Bernoulli(p(U - theta)) (Eqs 2, 4).
+
+    The net holds no weights: its parameters are one vector [..., n_parameters], layer by layer W (row by row) and
+    then b. Leading dimensions are a batch of nets.
+
+    Args:
+        sizes: number of inputs, then the number of units of every layer; the last layer is the output.
+        escape: firing probability p(U - theta); ``Step()`` makes the net deterministic (Eq 2).
+        threshold: firing threshold theta (unit of U).
+
+    Raises:
+        ParameterError: if there are fewer than two sizes or a size is not a positive whole number.
+    """
+
+    sizes: tuple[int, ...]
+    escape: EscapeFunction = field(default_factory=SigmoidEscape)
+    threshold: float = 1.0
+
+    def __post_init__(self):
+        if len(self.sizes) < 2 or not all(isinstance(size, int) and size > 0 for size in self.sizes):
+            raise ParameterError("sizes", self.sizes, "must be two or more positive whole numbers")
+
+    @property
+    def units(self) -> int:
+        """Number of spiking units, output included."""
+        return sum(self.sizes[1:])
+
+    @property
+    def n_parameters(self) -> int:
+        return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(self.sizes))
+
+    @property
+    def deterministic(self) -> "PerceptronNet":
+        """The same net with a hard threshold."""
+        return replace(self, escape=Step())
+
+    def layers(self, parameters: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """W [..., outputs, inputs] and b [..., outputs] of every layer, as views into ``parameters``."""
+        layers, start = [], 0
+        for inputs, outputs in itertools.pairwise(self.sizes):
+            end = start + inputs * outputs
+            weights = parameters[..., start:end].unflatten(-1, (outputs, inputs))
+            layers.append((weights, parameters[..., end : end + outputs]))
+            start = end + outputs
+        return layers
+
+    def run(self, parameters: torch.Tensor, x: torch.Tensor, spike: SpikeRule) -> Path:
+        """Output of every layer for the input ``x`` [..., inputs], where ``spike`` turns U - theta into spikes."""
+        path = []
+        for layer, (weights, bias) in enumerate(self.layers(parameters)):
+            potential = torch.einsum("...oi,...i->...o", weights, x) + bias
+            x = spike(layer, potential - self.threshold)
+            path.append(x)
+        return path
+
+    def simulate(self, parameters: torch.Tensor, x: torch.Tensor, uniforms: Path) -> Path:
+        """Spikes S = [r < p(U - theta)] for the random numbers r, ``uniforms``, of every layer.
+
+        Runs with the same ``uniforms`` have coupled randomness.
+        """
+        return self.run(parameters, x, lambda layer, u: (uniforms[layer] < self.escape.value(u)).to(u.dtype))
+
+    def uniforms(self, shape: tuple[int, ...], rng: torch.Generator) -> Path:
+        """Random numbers for :meth:`simulate`: for every layer, uniform on [0, 1), [*shape, units]."""
+        return [torch.rand(*shape, units, generator=rng, dtype=torch.float64) for units in self.sizes[1:]]
+
+
+def first_output(spikes: torch.Tensor) -> torch.Tensor:
+    """y, the spike of the first output unit."""
+    return spikes[..., 0]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """E[f(S)], the expected output of a net for one input, as a function of the parameters.
+
+    Args:
+        net: the net.
+        parameters: where the gradient is taken, [n_parameters], float64.
+        x: input, [inputs], float64.
+        output: f, a differentiable function from output spikes [..., outputs] to a number each [...].
+
+    Raises:
+        ParameterError: if ``parameters`` or ``x`` has the wrong size or is not float64.
+    """
+
+    net: PerceptronNet
+    parameters: torch.Tensor
+    x: torch.Tensor
+    output: Callable[[torch.Tensor], torch.Tensor] = first_output
+
+    def __post_init__(self):
+        for name, value, size in (
+            ("parameters", self.parameters, self.net.n_parameters),
+            ("x", self.x, self.net.sizes[0]),
+        ):
+            if tuple(value.shape) != (size,) or value.dtype != torch.float64:
+                raise ParameterError(
+                    name, f"{value.dtype}{list(value.shape)}", f"must be a float64 vector of {size} numbers"
+                )
+
+    def expectation(self, parameters: torch.Tensor | None = None) -> torch.Tensor:
+        """Exact E[f(S)] at ``parameters`` [..., n_parameters] (default: those of the objective); differentiable.
+
+        The distribution over the spike patterns of a layer is carried from layer to layer:
+        P_l(s) = sum over s' of P_{l-1}(s') prod_i p_i(s')^{s_i} (1 - p_i(s'))^{1 - s_i}.
+
+        Raises:
+            UserError: if two adjacent layers have more than 20 units together.
+        """
+        hidden = (0, *self.net.sizes[1:])
+        if max(a + b for a, b in itertools.pairwise(hidden)) > MAX_ADJACENT_UNITS:
+            raise UserError(
+                f"sizes = {self.net.sizes}: an exact expectation needs at most {MAX_ADJACENT_UNITS} units in any two "
+                "adjacent layers"
+            )
+        patterns, distribution = self.x[None], torch.ones(1, 1, dtype=torch.float64)
+        for weights, bias in self.net.layers(self.parameters if parameters is None else parameters):
+            potential = patterns @ weights.mT + bias[..., None, :]  # [..., patterns before, units]
+            p = self.net.escape.value(potential - self.net.threshold)
+            distribution = distribution @ pattern_probabilities(p)  # [..., 1, patterns]
+            patterns = spike_patterns(p.shape[-1])
+        return distribution[..., 0, :] @ self.output(patterns)
+
+    def gradient(self) -> torch.Tensor:
+        """Exact gradient of :meth:`expectation`, [n_parameters]."""
+        parameters = self.parameters.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(self.expectation(parameters), parameters)
+        return gradient
+
+    def paths(self) -> tuple[Path, torch.Tensor]:
+        """Every path of spike patterns that has a positive probability, and that probability, [paths].
+
+        Raises:
+            UserError: if the net has more than 18 units.
+        """
+        if self.net.units > MAX_PATH_UNITS:
+            raise UserError(f"sizes = {self.net.sizes}: all paths can be listed for at most {MAX_PATH_UNITS} units")
+        path = list(spike_patterns(self.net.units).split(self.net.sizes[1:], dim=-1))
+        probability = torch.ones(len(path[0]), dtype=torch.float64)
+
+        def impose(layer, x):
+            nonlocal probability
+            p, spikes = self.net.escape.value(x), path[layer]
+            probability = probability * torch.where(spikes > 0, p, 1 - p).prod(-1)
+            return spikes
+
+        self.net.run(self.parameters, self.x, impose)
+        possible = probability > 0
+        return [spikes[possible] for spikes in path], probability[possible]
+
+    def sample_paths(self, n: int, rng: torch.Generator) -> Path:
+        """``n`` independent paths."""
+        return self.net.simulate(self.parameters, self.x, self.net.uniforms((n,), rng))
+
+    def deterministic_path(self) -> Path:
+        """The one path of the net with a hard threshold, as a batch of one."""
+        return self.net.deterministic.simulate(self.parameters, self.x, self.net.uniforms((1,), torch.Generator()))
+
+    def pathwise_gradient(self, spike: SpikeRule, n: int) -> torch.Tensor:
+        """df/d parameters on each of ``n`` paths, [n, n_parameters], by back-propagation through ``spike``."""
+        parameters = self.parameters.expand(n, -1).clone().requires_grad_()
+        outputs = self.output(self.net.run(parameters, self.x, spike)[-1])
+        (gradient,) = torch.autograd.grad(outputs.sum(), parameters)
+        return gradient
+
+
+def random_objective(
+    sizes: tuple[int, ...], beta: float, seed: int, scale: float = 1.0, bias_sd: float = 0.1
+) -> Objective:
+    """A random net of perceptrons with sigmoid escape noise and its mean output.
+
+    Weights are normal with s.d. ``scale / sqrt(inputs of the unit)``. Biases put every unit at threshold when half
+    of its inputs are on, up to a normal deviation of s.d. ``bias_sd``, so that no unit is stuck; half of the inputs
+    of the net are on.
+
+    Args:
+        sizes: inputs, units of every layer.
+        beta: steepness of the escape noise (1 / unit of U).
+        seed: of the random weights.
+        scale, bias_sd: see above (unit of U).
+    """
+    net = PerceptronNet(tuple(sizes), SigmoidEscape(beta))
+    rng = torch.Generator().manual_seed(seed)
+    parameters = torch.empty(net.n_parameters, dtype=torch.float64)
+    for weights, bias in net.layers(parameters):
+        weights.normal_(0, scale / weights.shape[-1] ** 0.5, generator=rng)
+        bias.normal_(0, bias_sd, generator=rng).add_(net.threshold - 0.5 * weights.sum(-1))
+    x = torch.zeros(net.sizes[0], dtype=torch.float64)
+    x[torch.randperm(net.sizes[0], generator=rng)[: (net.sizes[0] + 1) // 2]] = 1
+    return Objective(net, parameters, x)
