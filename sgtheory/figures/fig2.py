@@ -1,0 +1,199 @@
+"""Figure 2: the chain rule over expectations is not the derivative of the expectation (Section 3.2.1)."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.patches import Circle
+
+from sgtheory.figures._output import Claim, panel_letter
+from sgtheory.neurons import SigmoidEscape
+from sgtheory.theory import Objective, PerceptronNet, SmoothedStochAD, StochAD
+
+EXACT, PRODUCT, FACTORS, RATES = "k", "#EBB400", "#B5483A", "#6B4C9A"
+LINES = {
+    "exact": (EXACT, "-", "d/dw E[y]"),
+    "expected_product": (PRODUCT, "-", "E[ product of local derivatives ]"),
+    "product_of_expectations": (FACTORS, "--", "product of E[ local derivative ]"),
+    "rates": (RATES, ":", "chain rule on E[h] in place of h"),
+}
+
+
+def _chain(w: float, v: float, u: float, beta: float) -> Objective:
+    """x = 1 -> h1 -> h2 -> y with one unit per layer, weights w, v, u and no bias."""
+    parameters = torch.tensor([w, 0, v, 0, u, 0], dtype=torch.float64)
+    return Objective(PerceptronNet((1, 1, 1, 1), SigmoidEscape(beta)), parameters, torch.ones(1, dtype=torch.float64))
+
+
+def _derivatives(objective: Objective) -> dict[str, float]:
+    """Candidates for the derivative of E[y] with respect to w, all of them by enumeration."""
+    net, weights = objective.net, objective.parameters[::2]
+    path, probability = objective.paths()
+    local = []
+
+    def impose(layer, x):
+        local.append(net.escape.derivative(x[:, 0]).expand_as(probability))
+        return path[layer]
+
+    net.run(objective.parameters, objective.x.expand(1, 1), impose)
+    factors = [probability @ derivative for derivative in local]
+    rates = objective.pathwise_gradient(lambda _, x: net.escape.value(x), 1)[0, 0]
+    return {
+        "exact": float(objective.gradient()[0]),
+        "expected_product": float(probability @ SmoothedStochAD().on_paths(objective, path)[:, 0]),
+        "product_of_expectations": float(torch.stack(factors).prod() * weights[1:].prod()),
+        "rates": float(rates),
+    }
+
+
+def _table(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {key: np.array([row[key] for row in rows]) for key in rows[0]}
+
+
+def compute(
+    runs=None,
+    beta: float = 5.0,
+    v: float = 1.3,
+    u: float = 1.1,
+    w_max: float = 2.0,
+    points: int = 61,
+    beta_max: float = 20.0,
+    samples: int = 20_000,
+    seed: int = 0,
+) -> dict:
+    """The derivative of E[y] with respect to w in the net x -w-> h1 -v-> h2 -u-> y, and what the chain rule gives.
+
+    Args:
+        runs: not used.
+        beta: steepness of the escape noise (1 / unit of U).
+        v, u: weights of the second hidden unit and of the output.
+        w_max, points: w runs from 0 to w_max.
+        beta_max: upper end of the steepness in panel D, at w in the middle of its range.
+        samples: runs of the net per Monte Carlo point.
+        seed: of these runs.
+    """
+    ws, betas = np.linspace(0, w_max, points), np.geomspace(0.5, beta_max, points)
+    derivatives = _table([_derivatives(_chain(w, v, u, beta)) for w in ws])
+    over_beta = _table([_derivatives(_chain(w_max / 2, v, u, b)) for b in betas])
+
+    rng = torch.Generator().manual_seed(seed)
+    sampled = {"w": ws[3 :: points // 9], "mean": [], "error": [], "derivative": [], "derivative_error": []}
+    for w in sampled["w"]:
+        objective = _chain(w, v, u, beta)
+        y = objective.output(objective.sample_paths(samples, rng)[-1])
+        d = StochAD(prune=False).sample(objective, samples, rng)[:, 0]
+        for key, value in (("mean", y), ("derivative", d)):
+            sampled[key].append(float(value.mean()))
+            sampled["error" if key == "mean" else "derivative_error"].append(float(value.std() / samples**0.5))
+
+    step = 1e-4
+    expectation = np.array([float(_chain(w, v, u, beta).expectation()) for w in ws])
+    differences = [
+        float(_chain(w + step, v, u, beta).expectation() - _chain(w - step, v, u, beta).expectation()) / (2 * step)
+        for w in ws
+    ]
+    check = float(np.abs(derivatives["exact"] - differences).max())
+    scale = np.abs(derivatives["exact"]).max()
+
+    def gap(key, reference="exact"):
+        return float(np.abs(derivatives[key] - derivatives[reference]).max() / scale)
+
+    gaps = {key: gap(key) for key in LINES if key != "exact"}
+    gaps["expected_product_to_product_of_expectations"] = gap("expected_product", "product_of_expectations")
+    z = np.abs(np.array(sampled["derivative"]) - np.interp(sampled["w"], ws, derivatives["exact"])) / np.maximum(
+        sampled["derivative_error"], 1e-12
+    )
+    claims = [
+        Claim(
+            "C2",
+            "Two hidden layers: the chain rule over expectations is not the derivative of the expectation, and the"
+            " expectation of a product is not the product of the expectations",
+            f"largest distance over w, relative to the largest derivative: expected product to d/dw E[y]"
+            f" {100 * gaps['expected_product']:.0f} %, product of expectations to d/dw E[y]"
+            f" {100 * gaps['product_of_expectations']:.0f} %, expected product to product of expectations"
+            f" {100 * gaps['expected_product_to_product_of_expectations']:.0f} %. All enumerated; exact derivative"
+            f" checked by central differences to {check:.0e}, by unbiased stochAD to |z| <= {z.max():.1f} (n ="
+            f" {samples}, {len(z)} points)",
+            "every distance above 1 %",
+            min(gaps.values()) > 0.01 and check < 1e-6 and float(z.max()) < 4,
+        )
+    ]
+    return {
+        "beta": beta,
+        "v": v,
+        "u": u,
+        "w": ws,
+        "expectation": expectation,
+        "derivatives": derivatives,
+        "sampled": sampled,
+        "betas": betas,
+        "over_beta": over_beta,
+        "w_over_beta": w_max / 2,
+        "relative_gaps": gaps,
+        "claims": claims,
+    }
+
+
+def draw(numbers: dict):
+    """The net and its chain rule; E[y]; its derivative and three chain rules; the same over beta."""
+    figure = plt.figure(figsize=(6.7, 4.3))
+    grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.1))
+    _draw_net(figure.add_subplot(grid[0, 0]), numbers)
+    w, sampled = numbers["w"], numbers["sampled"]
+    axes = figure.add_subplot(grid[0, 1])
+    axes.plot(w, numbers["expectation"], color=EXACT, label="exact, all spike patterns")
+    axes.errorbar(
+        sampled["w"], sampled["mean"], 1.96 * np.array(sampled["error"]), fmt="o", color="0.5", label="sampled, 95 %"
+    )
+    axes.set(xlabel="weight w", ylabel="expected output E[y]")
+    axes.legend()
+    panel_letter(axes, "B")
+
+    axes = figure.add_subplot(grid[1, 0])
+    for key, (colour, style, label) in LINES.items():
+        axes.plot(w, numbers["derivatives"][key], style, color=colour, label=label)
+    error = 1.96 * np.array(sampled["derivative_error"])
+    axes.errorbar(sampled["w"], sampled["derivative"], error, fmt="o", color="0.5", label="unbiased stochAD, 95 %")
+    axes.set(xlabel="weight w", ylabel="derivative with respect to w")
+    panel_letter(axes, "C")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+
+    axes = figure.add_subplot(grid[1, 1])
+    exact = np.asarray(numbers["over_beta"]["exact"])
+    for key, (colour, style, _) in LINES.items():
+        axes.plot(numbers["betas"], np.asarray(numbers["over_beta"][key]) / exact, style, color=colour)
+    axes.axvline(numbers["beta"], color="0.6", linewidth=0.6, linestyle=":")
+    axes.set(xlabel="steepness β", ylabel="ratio to d/dw E[y]", xscale="log")
+    axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
+    axes.minorticks_off()
+    panel_letter(axes, "D")
+    return figure
+
+
+def _draw_net(axes, numbers):
+    axes.set(xlim=(-0.6, 6.6), ylim=(-2.6, 1.2), aspect="equal")
+    axes.axis("off")
+    for i, (unit, weight) in enumerate(zip(("x", "h_1", "h_2", "y"), ("w", "v", "u", ""), strict=True)):
+        axes.add_patch(Circle((2 * i, 0), 0.45, fill=i > 0, facecolor="#FBEFC4", edgecolor="0.3", linewidth=0.8))
+        axes.text(2 * i, 0, f"${unit}$", ha="center", va="center", fontsize=9)
+        if weight:
+            axes.annotate(
+                "", (2 * i + 1.5, 0), (2 * i + 0.5, 0), arrowprops={"arrowstyle": "->", "lw": 0.9, "color": "0.3"}
+            )
+            axes.text(2 * i + 1, 0.22, f"${weight}$", ha="center", fontsize=9)
+    axes.text(
+        3,
+        -1.15,
+        r"$p_1=\sigma_\beta(wx-\theta),\ p_2=\sigma_\beta(vh_1-\theta),\ p_y=\sigma_\beta(uh_2-\theta)$",
+        ha="center",
+        fontsize=7,
+    )
+    axes.text(
+        3,
+        -2.1,
+        r"$\frac{d}{dw}E[y]\;\neq\;E\left[\frac{\partial y}{\partial h_2}\frac{\partial h_2}{\partial h_1}"
+        r"\frac{\partial h_1}{\partial w}\right]\;\neq\;E\left[\frac{\partial y}{\partial h_2}\right]"
+        r"E\left[\frac{\partial h_2}{\partial h_1}\right]E\left[\frac{\partial h_1}{\partial w}\right]$",
+        ha="center",
+        fontsize=8,
+    )
+    panel_letter(axes, "A")
