@@ -1,0 +1,22 @@
+"""The leaky integrate-and-fire core: one operation, several backends, one meaning.
+
+:func:`lif` is the operation. :func:`simulate`, :func:`weighted_spikes`, :func:`weight_gradient` and
+:func:`filter_cascade` are the pieces of the CPU backend, on numpy arrays and without autograd, for learning rules that
+are not back-propagation.
+"""
+
+from sgtheory.lif._cpu import simulate
+from sgtheory.lif._noise import Noise
+from sgtheory.lif._op import BACKENDS, leaky_readout, lif
+from sgtheory.lif._synapses import filter_cascade, weight_gradient, weighted_spikes
+
+__all__ = [
+    "BACKENDS",
+    "Noise",
+    "filter_cascade",
+    "leaky_readout",
+    "lif",
+    "simulate",
+    "weight_gradient",
+    "weighted_spikes",
+]

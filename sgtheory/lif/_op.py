@@ -1,0 +1,116 @@
+"""The public LIF operations and their choice of backend."""
+
+import torch
+
+from sgtheory.errors import ParameterError, require_choice
+from sgtheory.lif._cpu import LIFOnCPU
+from sgtheory.lif._noise import Noise
+from sgtheory.lif._reference import lif_reference, readout_reference
+from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
+
+BACKENDS = ("auto", "reference", "cpu")
+DETERMINISTIC = Step()
+
+
+def lif(
+    inputs: torch.Tensor,
+    parameters: LIFParameters,
+    surrogate: SurrogateDerivative,
+    escape: EscapeFunction = DETERMINISTIC,
+    noise: Noise | None = None,
+    recurrent: torch.Tensor | None = None,
+    backend: str = "auto",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A layer of leaky integrate-and-fire neurons in discrete time (Eqs 18-23; see :class:`LIFParameters`).
+
+    Forward, S[n] = [U[n] - theta > q], where q = 0 for the deterministic neuron and a random threshold for escape
+    noise, so that P(S[n] = 1) = p(U[n] - theta). Backward, dS/dU is the surrogate derivative at U[n] - theta.
+
+    Args:
+        inputs: weighted spikes x[n] that arrive in each step from other layers (unit of I), [batch, time, neuron] or
+            [batch, time, channel, position], float32 or float64, at least one step.
+        parameters: time constants, time step, threshold, reset and delay.
+        surrogate: what replaces dS/dU in the backward pass.
+        escape: firing probability as a function of U - theta; the default is the deterministic threshold.
+        noise: source of randomness; required unless ``escape`` is :class:`Step`.
+        recurrent: weights V within the layer, [neuron post, neuron pre], or for inputs with channels a convolution
+            along positions, [channel post, channel pre, kernel], with an odd kernel and zeros beyond the ends.
+            Their spikes arrive in x[n] with those of the other layers (Eq 19).
+        backend: ``"reference"`` (plain PyTorch, the definition), ``"cpu"`` (compiled), or ``"auto"``: the fastest one
+            for the device of ``inputs``.
+
+    Returns:
+        spikes: S[n], 0 or 1, shape and dtype of ``inputs``, differentiable.
+        potential: U[n], same shape, without gradient.
+
+    Raises:
+        ParameterError: for inputs of another shape or type, missing noise, or a backend that is not available.
+
+    The same seed gives the same spikes on every backend; gradients agree to rounding. Inputs that all trials share
+    may be given as ``inputs.expand(trials, -1, -1)``, which costs no memory. With channels, memory in the order
+    [batch, time, position, channel] (a transposed view) avoids a copy, and that is how the result is laid out.
+
+    >>> from sgtheory.neurons import SuperSpike
+    >>> inputs = torch.full((1, 6, 1), 4.0)
+    >>> spikes, potential = lif(inputs, LIFParameters(tau_mem=2e-3, tau_syn=1e-3), SuperSpike(beta=10.0))
+    >>> spikes[0, :, 0]
+    tensor([0., 0., 1., 0., 1., 0.])
+    """
+    backend = _checked(inputs, backend)
+    if noise is None:
+        if not isinstance(escape, Step):
+            raise ParameterError("noise", None, f"must be given for {type(escape).__name__}, which is random")
+        noise = Noise(seed=0)
+    if recurrent is not None:
+        _check_recurrent(inputs, recurrent)
+    if backend == "reference":
+        spikes, potential = lif_reference(inputs, parameters, surrogate, escape, noise, recurrent)
+        return spikes, potential.detach()
+    return LIFOnCPU.apply(inputs, parameters, escape, surrogate, noise)
+
+
+def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float = 0.0) -> torch.Tensor:
+    """Membrane potentials of units that never spike (readout units, Section 8.4.2).
+
+    I and U as in :class:`LIFParameters` without reset, U[0] = ``initial``.
+
+    Args:
+        inputs: weighted spikes x[n], [batch, time, unit], float32 or float64.
+        parameters: time constants and delay; threshold and reset have no meaning here.
+        initial: U[0].
+
+    Returns:
+        U[1] ... U[time], [batch, time, unit], differentiable.
+    """
+    _checked(inputs, "auto")
+    return readout_reference(inputs, parameters, initial)
+
+
+def _checked(inputs: torch.Tensor, backend: str) -> str:
+    """Refuse what no backend can take; the backend that will be used."""
+    require_choice(BACKENDS, backend=backend)
+    if inputs.ndim not in (3, 4) or inputs.dtype not in (torch.float32, torch.float64) or not inputs.shape[1]:
+        raise ParameterError(
+            "inputs",
+            f"{inputs.dtype} of shape {list(inputs.shape)}",
+            "must be float32 or float64 of shape [batch, time, neuron] or [batch, time, channel, position], time > 0",
+        )
+    on_cpu = inputs.device.type == "cpu"
+    if backend == "cpu" and not on_cpu:
+        raise ParameterError("backend", backend, f"needs inputs on the CPU, and these are on {inputs.device}")
+    if backend == "auto":
+        return "cpu" if on_cpu else "reference"
+    return backend
+
+
+def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
+    neurons = inputs.shape[2]
+    dense, kernel = inputs.ndim == 3, recurrent.shape[-1]
+    expected = [neurons, neurons] if dense else [neurons, neurons, kernel]
+    if list(recurrent.shape) != expected or recurrent.dtype != inputs.dtype or not (dense or kernel % 2):
+        allowed = f"[{neurons}, {neurons}]" if dense else f"[{neurons}, {neurons}, odd kernel]"
+        raise ParameterError(
+            "recurrent",
+            f"{recurrent.dtype} of shape {list(recurrent.shape)}",
+            f"must be {inputs.dtype} of shape {allowed} for inputs of shape {list(inputs.shape)}",
+        )

@@ -1,0 +1,88 @@
+"""Synapses on the CPU: event-driven products with spikes, and the filter cascade of synapse and membrane.
+
+Sums run over a fixed number of parts in a fixed order, so that results do not depend on the number of threads.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+PARTS = 8  # of the rows (samples x steps) in a weight gradient
+
+
+@njit(inline="always")
+def events(spikes, found):
+    """Write the indices of the neurons that spike into ``found``, ascending; return how many there are."""
+    count = 0
+    for i in range(spikes.size):
+        found[count] = i
+        count += spikes[i] != 0  # without a branch, which a processor cannot predict here
+    return count
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def weighted_spikes(spikes, weight, out):
+    """out[b, n] = sum over the neurons i that spike of weight[i].
+
+    spikes [batch, time, pre] (any type, 0 or not), weight [pre, post], out [batch, time, post].
+    """
+    batch, steps, pre = spikes.shape
+    for part in prange(batch * PARTS):
+        b, k = part // PARTS, part % PARTS
+        found = np.empty(pre + 1, np.int64)
+        for n in range(steps * k // PARTS, steps * (k + 1) // PARTS):
+            row = out[b, n]
+            row[:] = 0
+            for event in found[: events(spikes[b, n], found)]:
+                w = weight[event]
+                for j in range(row.size):
+                    row[j] += w[j]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def weight_gradient(spikes, gradient, out):
+    """out[i] = sum over samples and steps in which neuron i spikes of gradient[b, n].
+
+    spikes [batch, time, pre], gradient [batch, time, post], out [pre, post].
+    """
+    batch, steps, pre = spikes.shape
+    rows = batch * steps
+    partial = np.empty((PARTS, *out.shape), out.dtype)
+    for part in prange(PARTS):
+        mine = partial[part]
+        mine[:] = 0
+        found = np.empty(pre + 1, np.int64)
+        for row in range(rows * part // PARTS, rows * (part + 1) // PARTS):
+            b, n = row // steps, row % steps
+            g = gradient[b, n]
+            for event in found[: events(spikes[b, n], found)]:
+                w = mine[event]
+                for j in range(g.size):
+                    w[j] += g[j]
+    for i in prange(pre):
+        out[i] = partial[0, i]
+        for part in range(1, PARTS):
+            for j in range(out.shape[1]):
+                out[i, j] += partial[part, i, j]
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def filter_cascade(signal, slow, fast, gain, lag, reverse, out):
+    """Convolve along time: a step of size 1 gives gain (slow^k - fast^k) / (slow - fast) after lag + k steps.
+
+    With slow = a_m, fast = a_s, gain = 1 - a_m and lag = 1 this is the potential that a spike leaves in a neuron that
+    is never reset (Eqs 18, 19). ``reverse`` runs from the last step to the first: the transposed filter.
+    signal and out are [batch, time, neuron] and may be the same array if lag is 0.
+    """
+    batch, steps, neurons = signal.shape
+    for b in prange(batch):
+        synapse, membrane = np.zeros((2, neurons), out.dtype)
+        for m in range(min(lag, steps)):
+            out[b, steps - 1 - m if reverse else m] = 0
+        for m in range(steps - lag):  # what comes later arrives after the end
+            n = steps - 1 - m if reverse else m
+            x, y = signal[b, n], out[b, n - lag if reverse else n + lag]
+            for j in range(neurons):
+                arrived = x[j]
+                membrane[j] = slow * membrane[j] + synapse[j]
+                y[j] = gain * membrane[j]
+                synapse[j] = fast * synapse[j] + arrived

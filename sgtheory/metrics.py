@@ -1,0 +1,174 @@
+"""Distances between spike trains, Fano factors, rates and inter-spike intervals.
+
+Spike trains are arrays of 0 and 1 whose last two axes are [time, neuron].
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+
+from sgtheory.errors import ParameterError, require_positive
+
+
+@dataclass(frozen=True)
+class PSPKernel:
+    """The post-synaptic potential alpha(t) = eps0 (exp(-t / tau_mem) - exp(-t / tau_syn)) of the van Rossum distance
+    (Section 8.4.1), sampled at t = 0, step, 2 step, ...
+
+    Args:
+        tau_mem: membrane time constant (s).
+        tau_syn: synaptic time constant (s).
+        step: sampling interval (s): the time step of the simulation, or slightly more (see :meth:`sampled`).
+        eps0: scale, 0.2 in the authors' code.
+    """
+
+    tau_mem: float
+    tau_syn: float
+    step: float
+    eps0: float = 0.2
+
+    def __post_init__(self):
+        require_positive(tau_mem=self.tau_mem, tau_syn=self.tau_syn, step=self.step, eps0=self.eps0)
+
+    @classmethod
+    def sampled(cls, tau_mem: float, tau_syn: float, dt: float, steps: int, endpoint: bool, eps0: float = 0.2):
+        """Kernel for a simulation of ``steps`` steps of ``dt`` seconds.
+
+        With ``endpoint`` the samples are ``linspace(0, steps * dt, steps)`` as in the authors' code, which includes
+        the end point and so stretches the sampling interval to dt steps / (steps - 1).
+        """
+        return cls(tau_mem, tau_syn, dt * steps / (steps - 1) if endpoint and steps > 1 else dt, eps0)
+
+    @property
+    def slow(self) -> float:
+        """exp(-step / tau_mem)."""
+        return math.exp(-self.step / self.tau_mem)
+
+    @property
+    def fast(self) -> float:
+        """exp(-step / tau_syn)."""
+        return math.exp(-self.step / self.tau_syn)
+
+    @property
+    def gain(self) -> float:
+        """alpha after one step: alpha(k step) = gain (slow^k - fast^k) / (slow - fast)."""
+        return self.eps0 * (self.slow - self.fast)
+
+    def samples(self, steps: int) -> np.ndarray:
+        """alpha(0), alpha(step), ..., shape [steps], float64."""
+        t = np.arange(steps) * self.step
+        return self.eps0 * (np.exp(-t / self.tau_mem) - np.exp(-t / self.tau_syn))
+
+
+def l2_distance(spikes: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Eq 24: mean over neurons of 1/2 sum_n (S[n] - target[n])^2.
+
+    Args:
+        spikes: 0 or 1, [..., time, neuron].
+        target: 0 or 1, [time, neuron].
+
+    Returns:
+        One distance for each leading index, float64.
+    """
+    return 0.5 * np.count_nonzero(spikes != target, axis=(-2, -1)) / target.shape[-1]
+
+
+def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKernel) -> np.ndarray:
+    """Eq 25: mean over neurons of 1/2 sum_n (alpha * (S - target))[n]^2, alpha the PSP kernel.
+
+    Args:
+        spikes: [trial, time, neuron].
+        target: [time, neuron].
+        kernel: see :class:`PSPKernel`.
+
+    Returns:
+        One distance for each trial, float64.
+
+    The distance of van Rossum (2001) as elephant computes it is sqrt of the squared difference with one exponential,
+    normalised to 1 for a single spike: with tau_syn -> 0 the value here is eps0^2 D^2 / 2 / (1 - exp(-2 step / tau_mem))
+    for one neuron.
+    """
+    distances = np.empty(len(spikes))
+    _van_rossum(spikes, np.asarray(target, spikes.dtype), kernel.slow, kernel.fast, kernel.gain, distances)
+    return distances
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _van_rossum(spikes, target, slow, fast, gain, distances):
+    trials, steps, neurons = spikes.shape
+    for b in prange(trials):
+        synapse, membrane, squares = np.zeros((3, neurons))
+        for n in range(steps):
+            s, z = spikes[b, n], target[n]
+            for j in range(neurons):
+                membrane[j] = slow * membrane[j] + synapse[j]
+                synapse[j] = fast * synapse[j] + (np.float64(s[j]) - np.float64(z[j]))
+                squares[j] += membrane[j] * membrane[j]
+        distances[b] = 0.5 * gain * gain * squares.sum() / neurons
+
+
+def fano_factor(spikes: np.ndarray, window: int = 1) -> float:
+    """Fano factor over trials (Sections 8.4.1, 8.4.2).
+
+    Spikes are counted in a window that slides in steps of one; for each neuron and window the (population) variance of
+    the count over trials is divided by its mean; the average runs over all with a mean above zero. For independent
+    Bernoulli spikes and a window of one step it is 1 - p.
+
+    Args:
+        spikes: 0 or 1, [trial, time, neuron].
+        window: length of the window (steps).
+
+    Returns:
+        The mean Fano factor, NaN if no neuron ever spikes.
+
+    Raises:
+        ParameterError: if the window is not in 1 ... time.
+    """
+    trials, steps, neurons = spikes.shape
+    if not 1 <= window <= steps:
+        raise ParameterError("window", window, f"must be in 1 ... {steps} steps")
+    if window > 1:
+        total = np.zeros((trials, steps + 1, neurons), np.int32)
+        np.cumsum(spikes, axis=1, out=total[:, 1:])
+        spikes = total[:, window:] - total[:, :-window]
+        squares = np.square(spikes, dtype=np.int64).sum(axis=0)
+        counts = spikes.sum(axis=0)
+    else:
+        counts = squares = spikes.sum(axis=0, dtype=np.int64)
+    active = counts > 0
+    if not active.any():
+        return math.nan
+    mean = counts[active] / trials
+    return float(np.mean((squares[active] / trials - mean**2) / mean))
+
+
+def firing_rate(spikes: np.ndarray, dt: float) -> float:
+    """Mean firing rate of all neurons (Hz); ``dt`` in seconds."""
+    return float(np.count_nonzero(spikes) / spikes.size / dt)
+
+
+def interspike_intervals(spikes: np.ndarray, dt: float) -> list[np.ndarray]:
+    """Inter-spike intervals (s) of each neuron, [time, neuron] -> one array for each neuron."""
+    return [np.diff(np.flatnonzero(train)) * dt for train in spikes.T]
+
+
+def isi_statistics(spikes: np.ndarray, dt: float) -> tuple[float, float]:
+    """Mean inter-spike interval (s) and mean coefficient of variation.
+
+    Args:
+        spikes: 0 or 1, [trial, time, neuron] or [time, neuron].
+        dt: time step (s).
+
+    Returns:
+        Mean of all intervals, and the mean over spike trains with at least two intervals of their standard deviation
+        (population) divided by their mean; NaN where there are none.
+    """
+    trials = spikes if spikes.ndim == 3 else spikes[None]
+    intervals = [i for trial in trials for i in interspike_intervals(trial, dt) if i.size]
+    variations = [i.std() / i.mean() for i in intervals if i.size > 1]
+    return (
+        float(np.concatenate(intervals).mean()) if intervals else math.nan,
+        float(np.mean(variations)) if variations else math.nan,
+    )

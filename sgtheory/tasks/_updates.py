@@ -1,0 +1,163 @@
+"""Weight updates of the spike-matching network: the likelihood rule, and back-propagation of a loss."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numba import njit, prange
+
+from sgtheory.lif import Noise, filter_cascade, lif, simulate, weight_gradient, weighted_spikes
+from sgtheory.lif._cpu import constants, use_torch_threads
+from sgtheory.lif._cpu_surrogate import GIVEN, surrogate_kind, surrogate_row
+from sgtheory.metrics import PSPKernel
+from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+
+OUTPUT_ERROR_WIDTH = 0.013  # delta_u of the output layer in the likelihood rule (Gardner et al. 2015)
+
+
+@dataclass
+class Activity:
+    """One forward pass: spikes uint8 [trial, time, neuron], hidden membrane potential float32 (unit of threshold)."""
+
+    hidden_potential: np.ndarray
+    hidden: np.ndarray
+    output: np.ndarray
+
+
+@dataclass(frozen=True)
+class TwoLayers:
+    """The network: dense feed-forward, input - hidden - output, all spiking (Table 3).
+
+    Args:
+        inputs: frozen input spikes, uint8 [time, pre].
+        target: spikes to match, uint8 [time, post].
+        parameters: of both layers.
+        kernel: of the likelihood rule and of the van Rossum loss.
+    """
+
+    inputs: np.ndarray
+    target: np.ndarray
+    parameters: LIFParameters
+    kernel: PSPKernel
+
+    def run(self, weights: list[np.ndarray], escape: dict[str, EscapeFunction], noise: Noise, trials: int) -> Activity:
+        """Forward pass of ``trials`` trials on the CPU; hidden and output layer draw from two streams."""
+        use_torch_threads()
+        steps = len(self.inputs)
+        current = np.empty((1, steps, weights[0].shape[1]), np.float32)
+        weighted_spikes(self.inputs[None], weights[0], current)
+        spikes = []
+        for layer, (name, weight) in enumerate(zip(("hidden", "output"), weights, strict=True)):
+            if layer:
+                current = np.empty((trials, steps, weight.shape[1]), np.float32)
+                weighted_spikes(spikes[0], weight, current)
+            potential = np.empty((trials, steps, weight.shape[1]), np.float32)
+            spikes.append(np.empty(potential.shape, np.uint8))
+            source = noise.at(stream=noise.stream + layer)
+            simulate(current, self.parameters, escape[name], source, potential, spikes[layer])
+            if not layer:
+                hidden_potential = potential
+        return Activity(hidden_potential, *spikes)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _mean_surrogate_error(error, potentials, theta, kind, beta, scale, given, out):
+    """out[n] = mean over trials of error[b, n] sigma'(U[b, n] - theta)."""
+    trials, steps, neurons = potentials.shape
+    for n in prange(steps):
+        derivative = np.empty(neurons, potentials.dtype)
+        row = out[n]
+        row[:] = 0
+        for b in range(trials):
+            if kind == GIVEN:
+                derivative[:] = given[b, n]
+            else:
+                surrogate_row(derivative, potentials[b, n], theta, kind, beta, scale)
+            for j in range(neurons):
+                row[j] += derivative[j] * error[b, n, j]
+        for j in range(neurons):
+            row[j] /= trials
+
+
+def likelihood_update(
+    network: TwoLayers, activity: Activity, weights: list[np.ndarray], surrogate: SurrogateDerivative
+) -> list[np.ndarray]:
+    """Ascent direction of the likelihood rule (after Gardner, Sporea & Grüning 2015), before the learning rates.
+
+    With delta = (target - S_out) / 0.013, trace the spikes passed through Eqs 18, 19 without reset, and the PSP kernel
+    eps, averaged over trials::
+
+        dW1 = sum_t trace_hidden[t] x delta[t]
+        dW0 = sum_t (eps * (trace_in x sigma'(U_hidden - theta)))[t] (W1 delta[t])
+
+    The filters are moved onto the error, so that two sums over pairs of neurons and steps become a sum over spikes and
+    a matrix product.
+
+    Returns:
+        dW0 [input, hidden], dW1 [hidden, output], float32.
+    """
+    use_torch_threads()
+    parameters, kernel = network.parameters, network.kernel
+    a_m, a_s, gain, theta = constants(parameters, np.dtype(np.float32))
+    lag = 1 + parameters.delay  # a spike moves the potential of the step after next
+
+    delta = (network.target.astype(np.float32) - activity.output) / np.float32(OUTPUT_ERROR_WIDTH)
+    credit = np.empty_like(delta)
+    filter_cascade(delta, a_m, a_s, gain, lag, True, credit)
+    dw1 = np.empty_like(weights[1])
+    weight_gradient(activity.hidden, credit, dw1)
+    dw1 /= len(delta)
+
+    flat = torch.from_numpy(delta).flatten(0, 1)
+    error = (flat @ torch.from_numpy(weights[1]).T).view(activity.hidden.shape).numpy()
+    filter_cascade(error, *(np.float32(v) for v in (kernel.slow, kernel.fast, kernel.gain)), 0, True, error)
+    kind, beta, scale = surrogate_kind(surrogate)
+    given = np.empty((0, 0, 0), np.float32)
+    if kind == GIVEN:
+        potential, spikes = torch.from_numpy(activity.hidden_potential), torch.from_numpy(activity.hidden)
+        given = surrogate.derivative(potential - parameters.threshold, spikes).numpy()
+    modulated = np.empty((1, *error.shape[1:]), np.float32)
+    beta, scale = np.float32(beta), np.float32(scale)
+    _mean_surrogate_error(error, activity.hidden_potential, theta, kind, beta, scale, given, modulated[0])
+    filter_cascade(modulated, a_m, a_s, gain, lag, True, modulated_credit := np.empty_like(modulated))
+    dw0 = np.empty_like(weights[0])
+    weight_gradient(network.inputs[None], modulated_credit, dw0)
+    return [dw0, dw1]
+
+
+def back_propagation_update(
+    network: TwoLayers,
+    weights: list[np.ndarray],
+    escape: dict[str, EscapeFunction],
+    surrogate: SurrogateDerivative,
+    noise: Noise,
+    trials: int,
+    loss: str,
+    backend: str,
+) -> list[np.ndarray]:
+    """Descent direction of the L2 (Eq 24) or van Rossum loss (Eq 25) by back-propagation through time with surrogate
+    derivatives in both layers, averaged over trials, before the learning rates.
+
+    Draws the same spikes as :meth:`TwoLayers.run` with the same noise.
+
+    Returns:
+        -dL/dW0 [input, hidden], -dL/dW1 [hidden, output], float32.
+    """
+    w0, w1 = (torch.from_numpy(w).requires_grad_() for w in weights)
+    inputs, target = (torch.from_numpy(a).to(torch.float32) for a in (network.inputs, network.target))
+    options = {"parameters": network.parameters, "surrogate": surrogate, "backend": backend}
+    current = (inputs @ w0).expand(trials, -1, -1)
+    hidden, _ = lif(current, escape=escape["hidden"], noise=noise, **options)
+    output, _ = lif(hidden @ w1, escape=escape["output"], noise=noise.at(stream=noise.stream + 1), **options)
+    difference = output - target
+    if loss == "van_rossum":
+        difference = _toeplitz(network.kernel.samples(len(inputs))) @ difference
+    (0.5 * difference.square().sum(dim=1).mean()).backward()
+    return [-w0.grad.numpy(), -w1.grad.numpy()]
+
+
+def _toeplitz(kernel: np.ndarray) -> torch.Tensor:
+    """The matrix that convolves with ``kernel`` along time, [time, time], float32."""
+    steps = len(kernel)
+    lags = np.subtract.outer(np.arange(steps), np.arange(steps))
+    return torch.from_numpy(np.where(lags >= 0, kernel[np.maximum(lags, 0)], 0).astype(np.float32))

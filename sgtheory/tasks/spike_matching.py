@@ -1,0 +1,247 @@
+"""Spike-train matching: a spiking network learns to draw a picture with its spikes (Section 8.4.1, Fig 6)."""
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sgtheory import metrics
+from sgtheory.data import load_target
+from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
+from sgtheory.files import atomic_path
+from sgtheory.lif import Noise
+from sgtheory.metrics import PSPKernel
+from sgtheory.networks import fluctuation_driven_std, normal_weights
+from sgtheory.neurons import Step
+from sgtheory.tasks._updates import TwoLayers, back_propagation_update, likelihood_update
+
+INPUT, WEIGHTS, TRAINING, MEASUREMENT, OTHER_MODE = 0, 2, 10, 20, 30  # streams of noise; two layers take two each
+LAYERS = ("hidden", "output")
+
+
+@dataclass
+class TargetSettings:
+    """Which picture, and how it becomes spikes: see :func:`sgtheory.data.load_target`."""
+
+    image: str | None = None
+    rows: int = 200
+    steps: int | None = 198
+    method: str = "dither"
+    threshold: float = 0.85
+    channel: str = "grey"
+
+
+@dataclass
+class LearningRates:
+    """Step sizes of plain gradient descent."""
+
+    hidden: float = 1e-5
+    output: float = 1e-4
+
+
+@dataclass
+class SpikeMatchingSettings:
+    """The ``task`` section; every key is explained in conf/task/spike_matching.yaml."""
+
+    name: str = "spike_matching"
+    target: TargetSettings = field(default_factory=TargetSettings)
+    inputs: int = 200
+    hidden: int = 200
+    input_rate: float = 50.0
+    sigma_u: float = 1.0
+    escape: Any = None
+    trials: int = 1
+    learning_rate: LearningRates = field(default_factory=LearningRates)
+    output_rule: str = "likelihood"
+    loss: str = "l2"
+    eps0: float = 0.2
+    kernel_endpoint: bool = True
+    measure_every: int = 50
+    measure_trials: int = 10
+    replay: str | None = None
+    save_updates: int = 0
+
+    def __post_init__(self):
+        require_positive(
+            inputs=self.inputs,
+            hidden=self.hidden,
+            input_rate=self.input_rate,
+            sigma_u=self.sigma_u,
+            trials=self.trials,
+            eps0=self.eps0,
+            measure_every=self.measure_every,
+            measure_trials=self.measure_trials,
+        )
+        require_choice(("likelihood", "surrogate"), output_rule=self.output_rule)
+        require_choice(("l2", "van_rossum"), loss=self.loss)
+        for layer in LAYERS:
+            rate = getattr(self.learning_rate, layer)
+            if not 0 <= rate < float("inf"):
+                raise ParameterError(f"learning_rate.{layer}", rate, "must be a finite number, 0 or more")
+        if self.save_updates < 0:
+            raise ParameterError("save_updates", self.save_updates, "must be 0 or more")
+
+
+class SpikeMatching:
+    """The task as the runner sees it: state, one epoch, and what is measured.
+
+    Weights, input and all randomness follow from the seed; nothing else is remembered between epochs, so weights
+    and the number of the epoch are the whole state.
+    """
+
+    Settings = SpikeMatchingSettings
+    may_be_nan = frozenset({"fano", "isi_mean", "isi_cv"})  # undefined when nothing spikes
+
+    def __init__(self, context):
+        self.settings: SpikeMatchingSettings = context.settings
+        self.neuron, self.surrogate, self.backend = context.neuron, context.surrogate, context.trainer.backend
+        self.noise = Noise(context.seed)
+        stochastic = {name: self.settings.escape[name] for name in LAYERS}
+        deterministic = dict.fromkeys(LAYERS, Step())
+        pair = (stochastic, deterministic)
+        self.escape, self.other_escape = pair if self.neuron.mode == "escape_noise" else pair[::-1]
+        inputs, target, self.initial_weights = self._replayed() if self.settings.replay else self._generated()
+        p = self.neuron.parameters
+        kernel = PSPKernel.sampled(
+            p.tau_mem, p.tau_syn, p.dt, len(inputs), self.settings.kernel_endpoint, self.settings.eps0
+        )
+        self.network = TwoLayers(inputs, target, p, kernel)
+        self.weights = [w.copy() for w in self.initial_weights]
+        self.updates: dict[str, list[np.ndarray]] = {}
+
+    def _generated(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Input and target [time, neuron] and initial weights that the settings and the seed give."""
+        s, p = self.settings, self.neuron.parameters
+        picture = load_target(**vars(s.target))
+        target = np.ascontiguousarray(picture.T, dtype=np.uint8)
+        if s.input_rate * p.dt > 1:
+            raise ParameterError("task.input_rate", s.input_rate, f"must be at most 1 / dt = {1 / p.dt:g} Hz")
+        uniform = self.noise.at(stream=INPUT).uniform(1, range(len(target)), s.inputs)[0].numpy()
+        inputs = (uniform < s.input_rate * p.dt).astype(np.uint8)
+        sizes = (s.inputs, s.hidden, target.shape[1])
+        weights = []
+        for layer, (pre, post) in enumerate(itertools.pairwise(sizes)):
+            std = fluctuation_driven_std(s.sigma_u, pre, s.input_rate, p.tau_mem, p.tau_syn)
+            weights.append(normal_weights((pre, post), std, self.noise.at(stream=WEIGHTS + layer)).numpy())
+        return inputs, target, weights
+
+    def _replayed(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+        """Input, target and weights from the arrays x, z, w0, w1 of a file."""
+        path = Path(self.settings.replay)
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                x, z, w0, w1 = (np.asarray(arrays[name], np.float32) for name in ("x", "z", "w0", "w1"))
+        except FileNotFoundError:
+            raise UserError(f"task.replay = {path}: there is no such file") from None
+        except Exception as error:
+            raise UserError(f"task.replay = {path} must be an .npz file with x, z, w0 and w1 ({error})") from None
+        x, z = (a[0] if a.ndim == 3 and len(a) == 1 else a for a in (x, z))
+        shapes = f"x {list(x.shape)}, z {list(z.shape)}, w0 {list(w0.shape)}, w1 {list(w1.shape)}"
+        if any(a.ndim != 2 for a in (x, z, w0, w1)) or not (
+            len(x) == len(z) and x.shape[1] == len(w0) and w0.shape[1] == len(w1) and w1.shape[1] == z.shape[1]
+        ):
+            expected = "x [time, in], z [time, out], w0 [in, hidden], w1 [hidden, out]"
+            raise UserError(f"task.replay = {path} has {shapes}; the shapes must be {expected}")
+        for name, array in (("x", x), ("z", z)):
+            if not np.isin(array, (0, 1)).all():
+                raise UserError(f"task.replay = {path}: {name} must hold spikes, 0 or 1")
+        if not all(np.isfinite(w).all() for w in (w0, w1)):
+            raise UserError(f"task.replay = {path}: w0 and w1 must be finite numbers")
+        return x.astype(np.uint8), z.astype(np.uint8), [np.ascontiguousarray(w) for w in (w0, w1)]
+
+    def state(self) -> dict:
+        """Weights, and the updates that will be written to updates.npz, as tensors."""
+        kept = {name: torch.from_numpy(np.stack(values)) for name, values in self.updates.items()}
+        return {"w0": torch.from_numpy(self.weights[0]), "w1": torch.from_numpy(self.weights[1]), "updates": kept}
+
+    def restore(self, state: dict) -> None:
+        """Take over what :meth:`state` returned."""
+        self.weights = [state["w0"].numpy().copy(), state["w1"].numpy().copy()]
+        self.updates = {name: list(values.numpy()) for name, values in state["updates"].items()}
+
+    def epoch(self, epoch: int) -> list[tuple[str, str, float]]:
+        """Measure the network, then change its weights once."""
+        s = self.settings
+        noise = self.noise.at(stream=TRAINING, draw=epoch)
+        activity = self.network.run(self.weights, self.escape, noise, s.trials)
+        rows = self._measure(activity)
+        if epoch % s.measure_every == 0:
+            rows += self._measure_variability(epoch)
+        if s.output_rule == "likelihood":
+            directions = likelihood_update(self.network, activity, self.weights, self.surrogate)
+        else:
+            directions = back_propagation_update(
+                self.network, self.weights, self.escape, self.surrogate, noise, s.trials, s.loss, self.backend
+            )
+        rates = (s.learning_rate.hidden, s.learning_rate.output)
+        changes = [np.float32(rate) * direction for rate, direction in zip(rates, directions, strict=True)]
+        self.weights = [w + change for w, change in zip(self.weights, changes, strict=True)]
+        if epoch < s.save_updates:
+            self._keep_update(changes, activity, rows)
+        return rows
+
+    def _measure(self, activity) -> list[tuple[str, str, float]]:
+        dt = self.neuron.parameters.dt
+        target = self.network.target
+        return [
+            ("l2", "output", float(metrics.l2_distance(activity.output, target).mean())),
+            (
+                "van_rossum",
+                "output",
+                float(metrics.van_rossum_distance(activity.output, target, self.network.kernel).mean()),
+            ),
+            ("rate", "hidden", metrics.firing_rate(activity.hidden, dt)),
+            ("rate", "output", metrics.firing_rate(activity.output, dt)),
+        ]
+
+    def _measure_variability(self, epoch: int) -> list[tuple[str, str, float]]:
+        """Fano factors and inter-spike intervals, and the distances in the other neuron mode."""
+        dt = self.neuron.parameters.dt
+        rows = []
+        trials = self.settings.measure_trials if self.neuron.mode == "escape_noise" else 1
+        noise = self.noise.at(stream=MEASUREMENT, draw=epoch)
+        activity = self.network.run(self.weights, self.escape, noise, trials)
+        for layer in LAYERS:
+            spikes = getattr(activity, layer)
+            if self.neuron.mode == "escape_noise":
+                rows.append(("fano", layer, metrics.fano_factor(spikes)))
+            mean, variation = metrics.isi_statistics(spikes, dt)
+            rows += [("isi_mean", layer, mean), ("isi_cv", layer, variation)]
+        trials = 1 if self.neuron.mode == "escape_noise" else self.settings.measure_trials
+        noise = self.noise.at(stream=OTHER_MODE, draw=epoch)
+        other = self.network.run(self.weights, self.other_escape, noise, trials)
+        return rows + [(f"{metric}_other_mode", layer, value) for metric, layer, value in self._measure(other)]
+
+    def _keep_update(self, changes, activity, rows) -> None:
+        values = {metric: np.float64(value) for metric, _, value in rows[:2]}
+        values |= {"dw0": changes[0], "dw1": changes[1]}
+        if not self.updates:
+            values |= {"hidden_spikes": activity.hidden, "output_spikes": activity.output}
+        for name, value in values.items():
+            self.updates.setdefault(name, []).append(value)
+
+    def finish(self, epochs: int) -> tuple[list[tuple[str, str, float]], dict[str, np.ndarray]]:
+        """Measure the network after ``epochs`` updates; rasters [time, neuron] before and after for the figures."""
+        noise = self.noise.at(stream=TRAINING, draw=epochs)
+        after = self.network.run(self.weights, self.escape, noise, self.settings.trials)
+        before = self.network.run(self.initial_weights, self.escape, noise.at(draw=0), self.settings.trials)
+        arrays = {"input": self.network.inputs, "target": self.network.target}
+        for name, activity in (("before", before), ("after", after)):
+            arrays |= {f"{layer}_{name}": getattr(activity, layer)[0] for layer in LAYERS}
+        return self._measure(after) + self._measure_variability(epochs), arrays
+
+    def save(self, directory: Path) -> None:
+        """Write updates.npz, if updates were asked for."""
+        if self.updates:
+            stacked = {name: np.stack(values) for name, values in self.updates.items()}
+            stacked |= {name: stacked[name][0] for name in ("hidden_spikes", "output_spikes")}
+            with atomic_path(directory / "updates.npz") as path:
+                np.savez_compressed(path, **stacked)
+
+    def summary(self, rows) -> str:
+        """Where the run stands, for a progress line."""
+        values = {(metric, layer): value for metric, layer, value in rows}
+        return f"L2 {values['l2', 'output']:.2f}, van Rossum {values['van_rossum', 'output']:.3f}"

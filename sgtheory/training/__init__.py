@@ -1,0 +1,21 @@
+"""Running a task: configuration, records, checkpoints, progress, loggers.
+
+This layer knows of Hydra and wandb; nothing below does.
+"""
+
+from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, find_run, prepare
+from sgtheory.training._records import Records, Run, load_run
+from sgtheory.training._runner import Interrupted, run_task
+
+__all__ = [
+    "Interrupted",
+    "NeuronSettings",
+    "Records",
+    "Run",
+    "TaskContext",
+    "TrainerSettings",
+    "find_run",
+    "load_run",
+    "prepare",
+    "run_task",
+]

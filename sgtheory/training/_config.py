@@ -1,0 +1,204 @@
+"""From a Hydra configuration to checked objects, and from its content to the name of the run."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sgtheory import __version__
+from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
+from sgtheory.lif import BACKENDS
+from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+
+MODES = ("deterministic", "escape_noise")
+# what a result depends on; where and how fast it is computed does not belong to it
+IDENTITY = ("seed", "task", "neuron", "surrogate", "data")
+TRAINER_IDENTITY = ("epochs", "backend", "device")
+
+
+@dataclass
+class NeuronSettings:
+    """The ``neuron`` section: the mode, and the parameters of :class:`LIFParameters`."""
+
+    mode: str
+    tau_mem: float
+    tau_syn: float
+    dt: float
+    threshold: float
+    reset: str
+    reset_gradient: str
+    delay: int
+    parameters: Any = field(init=False)
+
+    def __post_init__(self):
+        require_choice(MODES, mode=self.mode)
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(LIFParameters)}
+        self.parameters = LIFParameters(**values)
+
+
+@dataclass
+class TrainerSettings:
+    """The ``trainer`` section: how long and on what to run, and when to save."""
+
+    epochs: int
+    backend: str = "auto"
+    device: str = "cpu"
+    threads: int | None = None
+    checkpoint_every: float = 20.0
+
+    def __post_init__(self):
+        if self.epochs < 0:
+            raise ParameterError("epochs", self.epochs, "must be 0 or more")
+        require_choice(BACKENDS, backend=self.backend)
+        if self.threads is not None:
+            require_positive(threads=self.threads)
+        require_positive(checkpoint_every=self.checkpoint_every)
+
+
+@dataclass
+class TaskContext:
+    """All that a task is given: ``Task(context)``."""
+
+    settings: Any
+    seed: int
+    neuron: NeuronSettings
+    surrogate: SurrogateDerivative
+    trainer: TrainerSettings
+    data: dict
+
+
+def one_sentence(error: Exception) -> str:
+    """The message of a configuration error of Hydra or OmegaConf on one line, with the full key."""
+    text = " ".join(line.strip() for line in str(error).splitlines() if "object_type=" not in line)
+    text = text.split(" Config search path:")[0].replace(" full_key: ", ", key ").strip()
+    return " ".join(text.split())
+
+
+def _settings(cls: type, config: DictConfig, key: str):
+    """A settings dataclass from its section of the configuration, types checked, ``_target_`` entries built."""
+    plain = OmegaConf.create({k: v for k, v in config.items() if k != "_target_"})
+    try:
+        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), plain))
+    except ParameterError as error:
+        raise ParameterError(f"{key}.{error.name}", error.value, error.allowed) from None
+    except OmegaConfBaseException as error:
+        raise UserError(f"{key}: {one_sentence(error)}") from None
+    return settings
+
+
+def build(node: Mapping, key: str, kind: type):
+    """The object that a configuration node describes by ``_target_``, checked to be a ``kind``.
+
+    Raises:
+        UserError: naming the key, and what is wrong with it.
+    """
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise UserError(f"{key} must name a class by _target_, for example sgtheory.neurons.SuperSpike")
+    try:
+        built = hydra.utils.instantiate(node)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, ParameterError):
+            raise ParameterError(f"{key}.{cause.name}", cause.value, cause.allowed) from None
+        raise UserError(f"{key}: {str(cause or error).splitlines()[0]}") from None
+    if not isinstance(built, kind):
+        raise UserError(f"{key}._target_ = {node['_target_']} is not a {kind.__name__}")
+    return built
+
+
+def _task_class(config: DictConfig) -> type:
+    target = config.task.get("_target_", "")
+    try:
+        cls = hydra.utils.get_class(target)
+    except Exception:
+        raise UserError(f"task._target_ = {target!r} is not a class that can be imported") from None
+    if not hasattr(cls, "Settings"):
+        raise UserError(f"task._target_ = {target} is not a task: it has no Settings")
+    return cls
+
+
+def prepare(config: DictConfig):
+    """The task that a configuration describes, built and checked, and the trainer settings.
+
+    Raises:
+        UserError: in one sentence, naming the key that is wrong and what is allowed.
+    """
+    try:
+        OmegaConf.resolve(config)
+    except OmegaConfBaseException as error:
+        raise UserError(one_sentence(error)) from None
+    for missing in sorted(OmegaConf.missing_keys(config)):
+        raise UserError(f"{missing} has no value: give one, for example on the command line as {missing}=...")
+    seed = config.seed
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ParameterError("seed", seed, "must be an integer in [0, 2**32)")
+    cls = _task_class(config)
+    settings = _settings(cls.Settings, config.task, "task")
+    escapes = getattr(settings, "escape", None)
+    if escapes is not None:
+        settings.escape = {k: build(v, f"task.escape.{k}", EscapeFunction) for k, v in escapes.items()}
+    trainer = _settings(TrainerSettings, config.trainer, "trainer")
+    context = TaskContext(
+        settings=settings,
+        seed=seed,
+        neuron=_settings(NeuronSettings, config.neuron, "neuron"),
+        surrogate=build(config.surrogate, "surrogate", SurrogateDerivative),
+        trainer=trainer,
+        data=OmegaConf.to_container(config.data),
+    )
+    return cls(context), trainer
+
+
+def _plain(node):
+    return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+
+
+def identity(config: DictConfig) -> dict:
+    """What a run is: the parts of the resolved configuration that its result depends on.
+
+    Files that it names are represented by their content, too, so that another picture under the same name is another
+    run.
+    """
+    parts = {key: _plain(config.get(key)) for key in IDENTITY}
+    parts["trainer"] = {key: config.trainer.get(key) for key in TRAINER_IDENTITY}
+    parts["version"] = __version__
+    contents = {}
+    for key in ("task.target.image", "task.replay"):
+        path = OmegaConf.select(config, key)
+        if path is not None and Path(path).is_file():
+            contents[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    if contents:
+        parts["contents"] = contents
+    return parts
+
+
+def _canonical(value):
+    """10 and 10.0 are the same setting."""
+    if isinstance(value, Mapping):
+        return {k: _canonical(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_canonical(v) for v in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def fingerprint(parts: dict) -> str:
+    """Eight hexadecimal digits that stand for an :func:`identity`."""
+    return hashlib.sha256(json.dumps(_canonical(parts), sort_keys=True).encode()).hexdigest()[:8]
+
+
+def find_run(config: DictConfig) -> Path:
+    """The directory of the run that a configuration describes, whether it exists or not."""
+    parts = identity(config)
+    task, mode = parts["task"].get("name", "task"), parts["neuron"].get("mode", "neuron")
+    return Path(config.get("runs", "runs")) / task / f"{mode}-seed{config.seed}-{fingerprint(parts)}"
+
+
+OmegaConf.register_new_resolver("run_directory", lambda *, _root_: str(find_run(_root_)), replace=True)

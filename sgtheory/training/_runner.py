@@ -1,0 +1,179 @@
+"""The loop: epochs, records, checkpoints, interrupts; the same for every task."""
+
+import contextlib
+import json
+import logging
+import math
+import platform
+import signal
+import time
+from importlib import metadata
+from pathlib import Path
+
+import filelock
+import numpy as np
+import torch
+
+from sgtheory import __version__
+from sgtheory.errors import UserError
+from sgtheory.files import atomic_path
+from sgtheory.training._loggers import NoLogger
+from sgtheory.training._progress import EpochProgress, duration
+from sgtheory.training._records import CHECKPOINT, CONFIG, FINISHED, RASTERS, Records
+
+log = logging.getLogger("sgtheory")
+SOFTWARE = ("torch", "numpy", "numba", "scipy", "hydra-core", "h5py", "pandas", "matplotlib", "triton")
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop; a checkpoint was saved."""
+
+    def __init__(self, number: int):
+        super().__init__(f"interrupted by {signal.Signals(number).name}; the same command goes on from here")
+        self.number = number
+
+    def __reduce__(self):
+        return type(self), (self.number,)
+
+
+@contextlib.contextmanager
+def stop_requests():
+    """Collect SIGINT and SIGTERM in a list instead of dying in the middle of something."""
+    received: list[int] = []
+    try:
+        old = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: whoever runs that thread handles signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def versions() -> dict[str, str]:
+    """Software and machine that a result was computed with."""
+    found = {"sgtheory": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    for name in SOFTWARE:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def write_json(path: Path, value: dict) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def save_checkpoint(directory: Path, epoch: int, state: dict) -> None:
+    """Write the state before ``epoch``; tensors and plain values only, so that it loads without running code."""
+    with atomic_path(directory / CHECKPOINT) as path:
+        torch.save({"epoch": epoch, "state": state}, path)
+
+
+def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
+    """The epoch to go on with and the state before it, or None if there is no checkpoint.
+
+    Raises:
+        UserError: naming the file, if it is damaged.
+    """
+    path = directory / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        saved = torch.load(path, weights_only=True)
+        return int(saved["epoch"]), saved["state"]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise UserError(f"{path} is not a checkpoint of this package ({reason}); delete it to start again") from None
+
+
+def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every: float, make_logger=None) -> bool:
+    """Train ``task`` for ``epochs`` in ``directory``, going on from a checkpoint if there is one.
+
+    A task has ``state()`` and ``restore(state)`` (tensors by name), ``epoch(n)`` (one epoch of training; returns rows
+    (metric, layer, value) measured before the update), ``finish(epochs)`` (rows measured after the last epoch, and
+    arrays for figures by name) and ``save(directory)`` (other files of its own).
+
+    Args:
+        task: see above.
+        epochs: number of epochs.
+        directory: where everything is written; made if it is not there.
+        config: identity of the run; a directory with another one is refused.
+        checkpoint_every: seconds between checkpoints.
+        make_logger: called with the directory and the name of the run once it is known that there is something to do.
+
+    Returns:
+        False if the run was finished before and nothing was done.
+
+    Raises:
+        UserError: if the directory belongs to another run, or the loss is no longer a number.
+        Interrupted: after SIGINT or SIGTERM, with a checkpoint saved.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(directory / ".lock"):
+        config_path = directory / CONFIG
+        if config_path.is_file():
+            if json.loads(config_path.read_text()) != json.loads(json.dumps(config)):
+                raise UserError(f"{directory} holds a run with another configuration; give another hydra.run.dir")
+            if (directory / FINISHED).is_file():
+                log.info("%s: finished before, nothing to do", directory)
+                return False
+        else:
+            write_json(config_path, config)
+        logger = make_logger(directory, directory.name) if make_logger else NoLogger()
+        try:
+            _train(task, epochs, directory, checkpoint_every, logger)
+        finally:
+            logger.finish()
+    return True
+
+
+def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: NoLogger) -> None:
+    name = directory.name
+    records = Records(name)
+    start = 0
+    if saved := load_checkpoint(directory):
+        start, state = saved
+        task.restore(state)
+        records.load(directory, before=start)
+        log.info("%s: going on from epoch %d", name, start)
+    began = last_save = time.monotonic()
+
+    def save(epoch: int) -> None:
+        records.save(
+            directory
+        )  # first: rows beyond the checkpoint are dropped when it is loaded, missing ones not made up
+        save_checkpoint(directory, epoch, task.state())
+
+    with stop_requests() as stop, EpochProgress(name, start, epochs) as progress:
+        for epoch in range(start, epochs):
+            if stop:
+                save(epoch)
+                raise Interrupted(stop[0])
+            rows = task.epoch(epoch)
+            if not all(math.isfinite(value) or metric in task.may_be_nan for metric, _, value in rows):
+                metrics = ", ".join(metric for metric, _, value in rows if not math.isfinite(value))
+                raise UserError(
+                    f"{name}: {metrics} is not a finite number in epoch {epoch}: try a smaller learning rate "
+                    f"(the last checkpoint is kept in {directory})"
+                )
+            records.add(epoch, rows)
+            logger.log(epoch, rows)
+            progress.advance(task.summary(rows))
+            if time.monotonic() - last_save > checkpoint_every:
+                save(epoch + 1)
+                last_save = time.monotonic()
+        save(epochs)
+        rows, arrays = task.finish(epochs)
+        records.add(epochs, rows)
+        logger.log(epochs, rows)
+        records.save(directory)
+        with atomic_path(directory / RASTERS) as path:
+            np.savez_compressed(path, **arrays)
+        task.save(directory)
+        seconds = time.monotonic() - began
+        write_json(directory / FINISHED, {"versions": versions(), "seconds": seconds, "epochs": epochs, "from": start})
+    log.info("%s: %d epochs in %s; %s", name, epochs - start, duration(seconds), task.summary(rows))

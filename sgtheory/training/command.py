@@ -1,0 +1,59 @@
+"""What the scripts do with a composed configuration, and how their errors end."""
+
+import contextlib
+import functools
+import logging
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numba
+import torch
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from sgtheory.errors import UserError
+from sgtheory.training._config import identity, one_sentence, prepare
+from sgtheory.training._loggers import make_logger
+from sgtheory.training._runner import Interrupted, run_task
+
+
+def start(config: DictConfig, directory: Path) -> bool:
+    """Build, check and run what ``config`` describes in ``directory``; see :func:`sgtheory.training.run_task`."""
+    try:
+        parts = identity(config)
+        task, trainer = prepare(config)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            directory.rmdir()  # made before the configuration was checked; stays if it holds a run
+        raise
+    if trainer.threads:
+        torch.set_num_threads(min(trainer.threads, numba.config.NUMBA_NUM_THREADS))
+    logger = functools.partial(make_logger, config.logger, parts)
+    return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
+
+
+@contextlib.contextmanager
+def report_errors() -> Iterator[None]:
+    """End the program with one sentence on stderr: 2 after a user's mistake, 128 + n after signal n."""
+    logging.captureWarnings(True)
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        sys.exit(fail(one_sentence(error)))
+    except UserError as error:
+        sys.exit(fail(str(error)))
+    except Interrupted as error:
+        fail(str(error))
+        sys.exit(128 + error.number)
+    except KeyboardInterrupt:
+        fail("interrupted")
+        sys.exit(128 + signal.SIGINT)
+
+
+def fail(sentence: str) -> int:
+    """Print ``error: ...`` on stderr; returns the exit code of a user's mistake."""
+    print(f"error: {sentence}", file=sys.stderr)
+    return 2
