@@ -1,0 +1,175 @@
+"""Figure E1: bias and variance of gradient estimators against depth and steepness (discussed in words in Section 7)."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from sgtheory.figures._estimator_set import COLOURS, LABELS, estimators
+from sgtheory.figures._output import Claim, panel_letter
+from sgtheory.theory import Quality, measure, random_objective
+
+UNBIASED = ("score_function", "score_function_baseline", "stochad_pruned", "stochad")
+MEASURES = {
+    "relative_bias": lambda q: q.relative_bias,
+    "relative_bias_error": lambda q: float(q.standard_error.norm() / q.gradient.norm()),
+    "relative_sd": lambda q: q.relative_sd,
+    "sample_cosine": lambda q: q.sample_cosine,
+    "cosine": lambda q: q.cosine,
+    "sign_agreement": lambda q: q.sign_agreement,
+    "sample_sign_agreement": lambda q: q.sample_sign_agreement,
+    "cost": lambda q: q.cost,
+}
+
+
+def _table(rows: list[list[dict[str, Quality]]]) -> dict[str, dict[str, np.ndarray]]:
+    """rows[condition][net][estimator] -> table[estimator][measure], [condition, net]."""
+    return {
+        name: {
+            key: np.array([[function(qualities[name]) for qualities in nets] for nets in rows])
+            for key, function in MEASURES.items()
+        }
+        for name in rows[0][0]
+    }
+
+
+def compute(
+    runs=None,
+    inputs: int = 4,
+    width: int = 3,
+    depths: tuple[int, ...] = (0, 1, 2, 3, 4),
+    betas: tuple[float, ...] = (1.0, 2.0, 5.0, 10.0, 20.0),
+    depth: int = 2,
+    beta: float = 5.0,
+    epsilon: float = 0.1,
+    temperature: float = 0.5,
+    nets: int = 16,
+    samples: int = 1000,
+    seed: int = 0,
+) -> dict:
+    """Quality of every estimator on random nets of perceptrons, over the number of hidden layers and over beta.
+
+    Args:
+        runs: not used.
+        inputs, width: number of inputs and units per hidden layer; one output unit.
+        depths: numbers of hidden layers, at ``beta``.
+        betas: steepness of escape noise and surrogate (1 / unit of U), with ``depth`` hidden layers.
+        depth, beta: see above.
+        epsilon: perturbation of the finite differences (unit of the weights).
+        temperature: of the binary concrete relaxation.
+        nets: random nets per condition.
+        samples: estimates per estimator and net, where the paths are not enumerated.
+        seed: of the first net; the others follow.
+    """
+
+    def condition(hidden, steepness):
+        objectives = [random_objective((inputs, *[width] * hidden, 1), steepness, seed + net) for net in range(nets)]
+        chosen = estimators(steepness, epsilon, temperature)
+        return [{name: measure(e, o, samples, seed) for name, e in chosen.items()} for o in objectives]
+
+    over_depth = [condition(hidden, beta) for hidden in depths]
+    over_beta = [condition(depth, steepness) for steepness in betas]
+
+    depth_table, beta_table = _table(over_depth), _table(over_beta)
+
+    def median(table, name, key="relative_bias"):
+        return np.median(table[name][key], axis=1)
+
+    bias_depth, bias_beta = median(depth_table, "smoothed"), median(beta_table, "smoothed")
+    # |bias|^2 / |standard error|^2 is 1 on average for an unbiased estimate. Without hidden layers all of them but the
+    # score function are exact, and there is no error to compare with.
+    excess = np.concatenate(
+        [
+            (table[name]["relative_bias"][noisy] / table[name]["relative_bias_error"][noisy]) ** 2
+            for table in (depth_table, beta_table)
+            for name in UNBIASED
+            if name != "score_function"
+            for noisy in [table[name]["relative_sd"] > 1e-9]
+        ]
+    )
+    enumerated = max(table["score_function"]["relative_bias"].max() for table in (depth_table, beta_table))
+
+    def quietest(table):
+        """Share of the nets where the smoothed derivative has a lower s.d. than every unbiased estimate."""
+        others = np.min([table[name]["relative_sd"] for name in UNBIASED], axis=0)
+        return (table["smoothed"]["relative_sd"] < others).mean(axis=1)
+
+    quiet_depth, quiet_beta = quietest(depth_table), quietest(beta_table)
+    hidden = [i for i, d in enumerate(depths) if d > 0]
+    claims = [
+        Claim(
+            "E1.bias",
+            "Smoothed stochastic derivatives are unbiased for one layer and biased beyond, more so for steeper neurons",
+            f"median |bias| / |gradient|, beta = {beta:g}: "
+            + ", ".join(f"{b:.2g} ({d} hidden)" for d, b in zip(depths, bias_depth, strict=True))
+            + f"; {depth} hidden layers: "
+            + ", ".join(f"{v:.2g} (beta = {b:g})" for b, v in zip(betas, bias_beta, strict=True))
+            + f" ({nets} random nets each)",
+            "0 without hidden layers (< 1e-12), above 0 with them, growing with beta",
+            all((bias < 1e-12) == (d == 0) for d, bias in zip(depths, bias_depth, strict=True))
+            and bool(np.all(np.diff(bias_beta) > 0)),
+        ),
+        Claim(
+            "E1.variance",
+            "The path-wise smoothed derivative has a lower variance than every unbiased scheme",
+            "share of nets where it has: "
+            + ", ".join(f"{100 * quiet_depth[i]:.0f} % ({depths[i]} hidden)" for i in hidden)
+            + f" at beta = {beta:g}; "
+            + ", ".join(f"{100 * q:.0f} % (beta = {b:g})" for b, q in zip(betas, quiet_beta, strict=True))
+            + f" with {depth} hidden layers",
+            "all nets with hidden layers",
+            bool((quiet_depth[hidden] == 1).all() and (quiet_beta == 1).all()),
+        ),
+        Claim(
+            "E1.unbiased",
+            "Score function and stochastic derivatives without smoothing are unbiased",
+            f"stochAD and the baseline: mean of |bias|^2 / |standard error|^2 {excess.mean():.2f} +-"
+            f" {excess.std() / len(excess) ** 0.5:.2f} ({len(excess)} measurements, n = {samples} each); score"
+            f" function without baseline: bias at most {enumerated:.0e} (enumerated)",
+            "1 within 3 standard errors; 0 up to rounding",
+            abs(excess.mean() - 1) < 3 * excess.std() / len(excess) ** 0.5 and enumerated < 1e-9,
+        ),
+    ]
+    return {
+        "depths": depths,
+        "betas": betas,
+        "depth": depth,
+        "beta": beta,
+        "over_depth": depth_table,
+        "over_beta": beta_table,
+        "claims": claims,
+    }
+
+
+def draw(numbers: dict):
+    """Bias, s.d. and cosine of one estimate (columns) over depth and over beta (rows); medians over nets."""
+    figure = plt.figure(figsize=(6.7, 5.2))
+    panels = figure.subplots(2, 3)
+    rows = (
+        (numbers["over_depth"], numbers["depths"], f"hidden layers (β = {numbers['beta']:g})"),
+        (numbers["over_beta"], numbers["betas"], f"steepness β ({numbers['depth']} hidden layers)"),
+    )
+    columns = (
+        ("relative_bias", "bias / gradient"),
+        ("relative_sd", "s.d. of one estimate / gradient"),
+        ("sample_cosine", "cosine of one estimate"),
+    )
+    for row, (table, x, xlabel) in enumerate(rows):
+        for column, (key, ylabel) in enumerate(columns):
+            axes = panels[row, column]
+            for name, measures in table.items():
+                value = np.median(measures[key], axis=1)
+                if key == "relative_bias":  # what the sampling error explains is not shown
+                    value[value < 2 * np.median(measures["relative_bias_error"], axis=1) + 1e-9] = np.nan
+                if key == "relative_sd":
+                    value[value < 1e-9] = np.nan
+                axes.plot(x, value, "o-", color=COLOURS[name], label=LABELS[name], linewidth=1)
+            axes.set(xlabel=xlabel, ylabel=ylabel)
+            if key != "sample_cosine":
+                axes.set_yscale("log")
+            if row == 1:
+                axes.set_xscale("log")
+            axes.set_xticks(x, [f"{value:g}" for value in x])
+            axes.minorticks_off()
+            panel_letter(axes, "ABCDEF"[3 * row + column])
+    handles, labels = panels[0, 2].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=6.5)
+    return figure
