@@ -15,6 +15,14 @@ from sgtheory.theory._estimators import (
     SurrogateGradient,
     measure,
 )
+from sgtheory.theory._line_integral import Circulation, Loop, circulation, riemann_sum
+from sgtheory.theory._loop_nets import (
+    FieldNet,
+    RelaxedPerceptronNet,
+    SigmoidNet,
+    SpikeMatchingNet,
+    StochasticPerceptronNet,
+)
 from sgtheory.theory._perceptron import (
     Objective,
     PerceptronNet,
@@ -23,6 +31,15 @@ from sgtheory.theory._perceptron import (
     random_objective,
     spike_patterns,
     surrogate_spike,
+)
+from sgtheory.theory._rtrl import ForwardSensitivities, real_time_recurrent_learning
+from sgtheory.theory._sigmoid_net import gradient_field, relaxed_spike, sigmoid_net
+from sgtheory.theory._spike_times import (
+    SpikeTrain,
+    simulate_events,
+    spike_time_derivatives,
+    synaptic_kernel,
+    van_rossum,
 )
 from sgtheory.theory._stochad import (
     StochasticDerivative,
@@ -34,25 +51,44 @@ from sgtheory.theory._stochad import (
 
 __all__ = [
     "BinaryConcrete",
+    "Circulation",
     "Estimator",
     "Exact",
+    "FieldNet",
     "FiniteDifferences",
+    "ForwardSensitivities",
+    "Loop",
     "Objective",
     "PerceptronNet",
     "Quality",
+    "RelaxedPerceptronNet",
     "ScoreFunction",
+    "SigmoidNet",
     "SmoothedStochAD",
+    "SpikeMatchingNet",
+    "SpikeTrain",
     "StochAD",
     "StochasticDerivative",
+    "StochasticPerceptronNet",
     "SurrogateGradient",
     "bernoulli_derivative",
+    "circulation",
     "first_output",
+    "gradient_field",
     "measure",
     "pattern_probabilities",
     "random_objective",
+    "real_time_recurrent_learning",
+    "relaxed_spike",
+    "riemann_sum",
     "right_share",
+    "sigmoid_net",
+    "simulate_events",
     "smoothed_bernoulli",
     "spike_patterns",
+    "spike_time_derivatives",
     "stochastic_derivative",
     "surrogate_spike",
+    "synaptic_kernel",
+    "van_rossum",
 ]

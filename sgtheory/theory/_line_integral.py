@@ -1,0 +1,165 @@
+"""Is a vector field a gradient? Its line integral around closed loops in parameter space (Section 4.2, Fig 5)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.stats import ortho_group
+
+from sgtheory.errors import ParameterError, require_positive
+
+_NODES, _WEIGHTS = (torch.tensor(a) / 2 for a in np.polynomial.legendre.leggauss(8))
+_NODES = _NODES + 0.5  # on [0, 1]
+_FIRST_INTERVALS = 64
+_POINTS_AT_ONCE = 8192
+
+
+@dataclass(frozen=True)
+class Loop:
+    """The circle theta(a) = centre + radius (sin(a) d1 + cos(a) d2), 0 <= a < 2 pi (Section 8.3).
+
+    Args:
+        centre: [parameters].
+        directions: the orthonormal d1 and d2, [2, parameters].
+        radius: unit of the parameters.
+    """
+
+    centre: torch.Tensor
+    directions: torch.Tensor
+    radius: float
+
+    @classmethod
+    def in_random_plane(cls, centre: torch.Tensor, radius: float, plane_seed: int) -> "Loop":
+        """A loop in the plane of the first two rows of a random orthogonal matrix (Haar measure)."""
+        if centre.ndim != 1 or len(centre) < 2:
+            raise ParameterError("centre", tuple(centre.shape), "must be a vector of at least two parameters")
+        require_positive(radius=radius)
+        directions = ortho_group.rvs(len(centre), random_state=plane_seed)[:2]
+        return cls(centre, torch.from_numpy(directions), radius)
+
+    def points(self, angles: torch.Tensor) -> torch.Tensor:
+        """theta(a), [points, parameters], for ``angles`` (rad) [points]."""
+        turning = torch.stack([torch.sin(angles), torch.cos(angles)], dim=-1)
+        return self.centre + self.radius * turning @ self.directions
+
+    def velocity(self, angles: torch.Tensor) -> torch.Tensor:
+        """d theta / d a, [points, parameters]: a tangent of length ds / da = ``radius``."""
+        turning = torch.stack([torch.cos(angles), -torch.sin(angles)], dim=-1)
+        return self.radius * turning @ self.directions
+
+
+@dataclass(frozen=True)
+class Circulation:
+    """Line integrals of one or several fields around one loop; see :func:`circulation`.
+
+    Attributes:
+        value: the integral of F . d theta around the loop, [fields].
+        error: estimate of its numerical error from two resolutions, [fields].
+        variation: the integral of |F . d theta|: how much there was to cancel, [fields].
+        points: number of points at which the fields were evaluated.
+        converged: whether every error is within the tolerance.
+        angles: right ends of the intervals (rad), increasing, [intervals].
+        cumulative: the integral from 0 to each of ``angles``, [fields, intervals].
+        table: one row for each round of refinement: ``points``, ``value`` [fields], ``error`` [fields].
+    """
+
+    value: torch.Tensor
+    error: torch.Tensor
+    variation: torch.Tensor
+    points: int
+    converged: bool
+    angles: torch.Tensor
+    cumulative: torch.Tensor
+    table: tuple[dict, ...]
+
+
+def circulation(
+    field: Callable[[torch.Tensor], torch.Tensor],
+    loop: Loop,
+    tolerance: float = 1e-8,
+    max_points: int = 1_000_000,
+    monitor: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> Circulation:
+    """Integrate one or several vector fields around a closed loop, with step length, until a stated error.
+
+    The loop is cut into intervals with eight Gauss-Legendre points each. The error of an interval is the difference
+    between its integral and the sum over its two halves; the intervals that carry most of the error are halved until
+    the errors add up to ``tolerance`` for every field. All fields share the points.
+
+    A unit with a steep activation makes the true gradient a spike so narrow that the points can miss it, and the
+    integral then looks like an exact zero. ``monitor`` guards against that: its values (say, the activities of all
+    units) jump where the gradient has its spikes, and they are integrated, and refined, together with the fields.
+
+    Args:
+        field: maps points [points, parameters] to vectors [fields, points, parameters].
+        loop: where to integrate.
+        tolerance: wanted absolute error (unit of field times unit of parameter).
+        max_points: stop refining before more points than this would be evaluated.
+        monitor: maps points to signals [signals, points].
+
+    Raises:
+        ParameterError: ``tolerance`` is not positive or ``max_points`` is too small for the first round.
+    """
+    require_positive(tolerance=tolerance)
+    smallest = 3 * _FIRST_INTERVALS * len(_NODES)
+    if max_points < smallest:
+        raise ParameterError("max_points", max_points, f"must be at least {smallest}")
+
+    def integrands(angles):  # [2 fields + signals, points]: along the loop, its absolute value, monitor
+        points = loop.points(angles)
+        along = (field(points) * loop.velocity(angles)).sum(-1)
+        signals = along.new_zeros(0, len(angles)) if monitor is None else monitor(points)
+        return torch.cat([along, along.abs(), signals])
+
+    def integrate(left, width):  # [2 fields + signals, intervals]
+        angles = (left[:, None] + width[:, None] * _NODES).flatten()
+        values = torch.cat([integrands(a) for a in angles.split(_POINTS_AT_ONCE)], dim=1)
+        return values.unflatten(1, (len(left), -1)) @ _WEIGHTS * width
+
+    def halve(left, width):
+        return torch.stack([left, left + width / 2], -1).flatten(), (width / 2).repeat_interleave(2)
+
+    width = torch.full((_FIRST_INTERVALS,), 2 * torch.pi / _FIRST_INTERVALS, dtype=torch.float64)
+    left = torch.arange(_FIRST_INTERVALS) * width
+    whole, halves = integrate(left, width), integrate(*halve(left, width)).unflatten(1, (-1, 2))
+    points, table = smallest, []
+    fields = len(field(loop.points(left[:1])))
+    while True:
+        errors = (halves.sum(-1) - whole).abs()
+        errors[fields : 2 * fields] = 0  # |F . d theta| is reported, not refined
+        value, error = halves[:fields].sum((1, 2)), errors.sum(1)
+        table.append({"points": points, "value": value, "error": error[:fields]})
+        converged = bool((error <= tolerance).all())
+        split = (errors > tolerance / len(left)).any(0)
+        more = 4 * int(split.sum()) * len(_NODES)
+        if converged or points + more > max_points:
+            break
+        points += more
+        new_left, new_width = halve(left[split], width[split])
+        new_halves = integrate(*halve(new_left, new_width)).unflatten(1, (-1, 2))
+        left, width = torch.cat([left[~split], new_left]), torch.cat([width[~split], new_width])
+        whole = torch.cat([whole[:, ~split], halves[:, split].flatten(1)], dim=1)
+        halves = torch.cat([halves[:, ~split], new_halves], dim=1)
+
+    order = left.argsort()
+    return Circulation(
+        value=value,
+        error=error[:fields],
+        variation=halves[fields : 2 * fields].sum((1, 2)),
+        points=points,
+        converged=converged,
+        angles=(left + width)[order],
+        cumulative=halves[:fields].sum(-1)[:, order].cumsum(1),
+        table=tuple(table),
+    )
+
+
+def riemann_sum(field: Callable[[torch.Tensor], torch.Tensor], loop: Loop, points: int) -> torch.Tensor:
+    """The sum of F . d theta over ``points`` equal steps around the loop, with step length; [fields].
+
+    On a closed loop this is the trapezoidal rule.
+    """
+    angles = torch.arange(points, dtype=torch.float64) * (2 * torch.pi / points)
+    along = [(field(loop.points(a)) * loop.velocity(a)).sum((1, 2)) for a in angles.split(_POINTS_AT_ONCE)]
+    return torch.stack(along).sum(0) * (2 * torch.pi / points)
