@@ -9,10 +9,20 @@ from scipy.stats import ortho_group
 
 from sgtheory.errors import ParameterError, require_positive
 
-_NODES, _WEIGHTS = (torch.tensor(a) / 2 for a in np.polynomial.legendre.leggauss(8))
-_NODES = _NODES + 0.5  # on [0, 1]
 _FIRST_INTERVALS = 64
 _POINTS_AT_ONCE = 8192
+
+
+def _gauss_lobatto(n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Nodes, both ends among them, and weights of the Gauss-Lobatto rule on [0, 1]."""
+    highest = np.polynomial.Legendre.basis(n - 1)
+    nodes = np.concatenate([[-1], np.sort(highest.deriv().roots()), [1]])
+    return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(1 / (n * (n - 1) * highest(nodes) ** 2))
+
+
+_NODES, _WEIGHTS = _gauss_lobatto(8)
+# With these nodes, the error of a step anywhere in an interval is at most 2.6 times the difference of two resolutions.
+_SAFETY = 3.0
 
 
 @dataclass(frozen=True)
@@ -83,9 +93,10 @@ def circulation(
 ) -> Circulation:
     """Integrate one or several vector fields around a closed loop, with step length, until a stated error.
 
-    The loop is cut into intervals with eight Gauss-Legendre points each. The error of an interval is the difference
-    between its integral and the sum over its two halves; the intervals that carry most of the error are halved until
-    the errors add up to ``tolerance`` for every field. All fields share the points.
+    The loop is cut into intervals with eight Gauss-Lobatto points each. The error of an interval is three times the
+    difference between its integral and the sum over its two halves, which bounds the error of a jump of the field; the
+    intervals that carry most of the error are halved until the errors add up to ``tolerance`` for every field. All
+    fields share the points.
 
     A unit with a steep activation makes the true gradient a spike so narrow that the points can miss it, and the
     integral then looks like an exact zero. ``monitor`` guards against that: its values (say, the activities of all
@@ -126,7 +137,7 @@ def circulation(
     points, table = smallest, []
     fields = len(field(loop.points(left[:1])))
     while True:
-        errors = (halves.sum(-1) - whole).abs()
+        errors = _SAFETY * (halves.sum(-1) - whole).abs()
         errors[fields : 2 * fields] = 0  # |F . d theta| is reported, not refined
         value, error = halves[:fields].sum((1, 2)), errors.sum(1)
         table.append({"points": points, "value": value, "error": error[:fields]})
