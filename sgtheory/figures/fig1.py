@@ -104,6 +104,7 @@ def compute(
     difference = {route: float((value - exact).abs().max()) for route, value in routes.items()}
     largest = max(difference[r] for r in ("surrogate_deterministic", "surrogate_stochastic", "smoothed_stochad"))
     covered = float(((counted - exact).abs() <= 1.96 * counted_error)[counted_error > 0].double().mean())
+    coverage_sd = (0.95 * 0.05 / points) ** 0.5
 
     neuron = LIFParameters(TAU_MEM, TAU_SYN, dt)
     fine_inputs, coarse_inputs = (rand(round(duration / dt), 2) < 0.15).double(), (rand(14, 2) < 0.5).double()
@@ -120,8 +121,8 @@ def compute(
             f"largest difference {largest:.1e} at {points} potentials and either outcome; an unmatched surrogate"
             f" (SuperSpike) differs by {difference['superspike']:.2g}; derivative counted from spikes (n = {samples}):"
             f" {100 * covered:.0f} % of the potentials inside its 95 % band",
-            "0 up to rounding (< 1e-12); about 95 % inside the band",
-            largest < 1e-12 and covered > 0.95 - 3 * (0.95 * 0.05 / points) ** 0.5 and difference["superspike"] > 0.1,
+            f"0 up to rounding (< 1e-12); 95 +- {100 * coverage_sd:.1f} % inside the band, within 3 s.d.",
+            largest < 1e-12 and covered > 0.95 - 3 * coverage_sd and difference["superspike"] > 0.1,
         )
     ]
     return {

@@ -142,17 +142,14 @@ def stochastic_derivative(
         net.layers(objective.parameters), net.layers(directions), strict=True
     ):
         uniform = torch.rand(n, 1, len(bias), generator=rng, dtype=torch.float64)
-        # r < p for r given the primal run; new random numbers for the alternatives only if they are not coupled.
-        uniform_alternative = (
-            uniform if coupled else torch.rand(n, alternatives.shape[1], len(bias), generator=rng, dtype=torch.float64)
+        other = (
+            uniform if coupled else torch.rand(*alternatives.shape[:2], len(bias), generator=rng, dtype=torch.float64)
         )
-        x = spikes @ weights.mT + bias - net.threshold
+        x, x_alternative = (before @ weights.mT + bias - net.threshold for before in (spikes, alternatives))
         p = net.escape.value(x)
-        alternatives = (
-            uniform_alternative < net.escape.value(alternatives @ weights.mT + bias - net.threshold)
-        ).double()
         d_x = torch.einsum("doi,ni->nod", d_weights, spikes) + d_bias.mT  # [n, units, D]
         spikes = (uniform[:, 0] < p).double()
+        alternatives = (other < net.escape.value(x_alternative)).double()
 
         triple = bernoulli_derivative(p, spikes, combination)
         jumps = torch.eye(len(bias), dtype=torch.bool)

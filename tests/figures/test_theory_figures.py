@@ -1,0 +1,48 @@
+"""The theory figures: the same numbers from the same seed, claims computed from them, and a drawing of every one."""
+
+import importlib
+import json
+
+import pytest
+
+from sgtheory.figures import save_figure
+from sgtheory.figures._output import to_json
+
+SMALL = {
+    "fig1": {"points": 41, "samples": 5000, "trials": 10},
+    "fig2": {"points": 21, "samples": 2000},
+    "fig3": {"samples": 5000, "passes": 256, "repeats": 100},
+    "figS1": {"nets": 10},
+    "figS3": {"points": 41, "samples": 200},
+    "figE1": {"nets": 3, "samples": 200, "depths": [0, 1, 2], "betas": [1.0, 10.0]},
+}
+HOLD = {
+    "fig1": {"C1": True},
+    "fig2": {"C2": True},
+    "fig3": {"C3": True, "C3.averaging": False, "C4": True},
+    "figS1": {"C5": True, "C5.small": False, "C5.limit": True},
+    "figS3": {"C12": True},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_compute_and_draw(name, tmp_path):
+    module = importlib.import_module(f"sgtheory.figures.{name}")
+    numbers = module.compute([], **SMALL[name])
+    again = module.compute([], **SMALL[name])
+    assert to_json(numbers) == to_json(again)
+    written = save_figure(name, module.draw, numbers, tmp_path)
+    assert [path.suffix for path in written] == [".png", ".pdf", ".json"]
+    claims = json.loads(written[2].read_text())["claims"]
+    assert len({claim["id"] for claim in claims}) == len(claims)
+    assert all("nan" not in claim["measured"] for claim in claims)
+    if name in HOLD:
+        assert {claim.id: claim.holds for claim in numbers["claims"]} == HOLD[name]
+
+
+def test_an_unmatched_neuron_breaks_the_claim(monkeypatch):
+    """The verdict is computed: with another surrogate in place of the matched one, C1 must fail."""
+    fig1 = importlib.import_module("sgtheory.figures.fig1")
+    monkeypatch.setattr(fig1, "EscapeDerivative", lambda escape: fig1.SuperSpike(10.0))
+    (claim,) = fig1.compute(points=41, samples=5000)["claims"]
+    assert not claim.holds
