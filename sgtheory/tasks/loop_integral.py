@@ -166,16 +166,16 @@ def loop_integral(
 
 
 TABLE_NETS = {
-    "one perceptron": LoopIntegralSettings("perceptron", [5, 1], beta=25.0),
-    "one hidden layer": LoopIntegralSettings("perceptron", [3, 3, 1], beta=25.0),
-    "sigmoid net, Eq 7": LoopIntegralSettings("sigmoid", beta=25.0),
-    "one stochastic perceptron": LoopIntegralSettings("stochastic_perceptron", [5, 1], beta=5.0),
-    "one stochastic hidden layer": LoopIntegralSettings("stochastic_perceptron", [3, 3, 1], beta=5.0, tolerance=1e-6),
-    "one LIF layer, silent": LoopIntegralSettings("lif", [8, 2], steps=20, radius=1.5, tolerance=1e-3),
-    "one LIF layer": LoopIntegralSettings(
-        "lif", [8, 2], steps=20, centre=2.0, centre_sd=2.0, radius=4.0, tolerance=1e-3
+    "perceptron, β = 25": LoopIntegralSettings("perceptron", [5, 1], beta=25.0),
+    "hidden layer, β = 25": LoopIntegralSettings("perceptron", [3, 3, 1], beta=25.0),
+    "net of Eq 7, β = 25": LoopIntegralSettings("sigmoid", beta=25.0),
+    "stochastic perceptron, β = 5": LoopIntegralSettings("stochastic_perceptron", [5, 1], beta=5.0),
+    "stochastic hidden layer, β = 5": LoopIntegralSettings(
+        "stochastic_perceptron", [3, 3, 1], beta=5.0, tolerance=1e-6
     ),
-    "one LIF hidden layer": LoopIntegralSettings(
+    "LIF layer, silent": LoopIntegralSettings("lif", [8, 2], steps=20, radius=1.5, tolerance=1e-3),
+    "LIF layer": LoopIntegralSettings("lif", [8, 2], steps=20, centre=2.0, centre_sd=2.0, radius=4.0, tolerance=1e-3),
+    "LIF hidden layer": LoopIntegralSettings(
         "lif", [4, 3, 1], steps=20, centre=3.0, centre_sd=2.0, radius=4.0, tolerance=1e-3
     ),
 }
@@ -185,7 +185,7 @@ TABLE_SURROGATES = {
     "SuperSpike, 10": SuperSpike(10.0),
     "rectified linear, 2": RectifiedLinear(2.0),
     "straight-through": StraightThrough(),
-    "MultilayerSpiker": MultilayerSpiker(),
+    "multilayer spiker": MultilayerSpiker(),
 }
 ROUNDING = 1e-12  # of a sum of many numbers, relative to the integral of the absolute value
 

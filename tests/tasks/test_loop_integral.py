@@ -67,17 +67,20 @@ def test_a_lif_layer_is_conservative_only_as_long_as_nothing_is_reset():
         result = loop_integral(settings, SuperSpike(10.0), neuron)
         return abs(result["circulation"]) <= result["error"] + 1e-12
 
-    silent = TABLE_NETS["one LIF layer, silent"]
+    silent = TABLE_NETS["LIF layer, silent"]
     net = build_net(silent)
     loop = build_loop(silent, net.n_parameters)
     assert len(net.output(loop.points(torch.linspace(0, 6.28, 200).double())).unique()) == 1
     assert conservative(silent, "detached")
     assert not conservative(silent, "attached")
-    assert not conservative(TABLE_NETS["one LIF layer"], "detached")
+    assert not conservative(TABLE_NETS["LIF layer"], "detached")
 
 
 def test_the_table_names_net_surrogate_and_verdict():
-    nets = {"one": TABLE_NETS["one perceptron"], "two": replace(TABLE_NETS["one hidden layer"], layers=[2, 2, 1])}
+    nets = {
+        "one": TABLE_NETS["perceptron, β = 25"],
+        "two": replace(TABLE_NETS["hidden layer, β = 25"], layers=[2, 2, 1]),
+    }
     rows = conservative_fields(nets, {"sigmoid'": SigmoidDerivative(5.0)}, planes=(1, 2))
     assert [(row["net"], row["surrogate"], row["conservative"]) for row in rows] == [
         ("one", "true gradient", True),
