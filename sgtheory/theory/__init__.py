@@ -32,7 +32,7 @@ from sgtheory.theory._perceptron import (
     spike_patterns,
     surrogate_spike,
 )
-from sgtheory.theory._rtrl import ForwardSensitivities, real_time_recurrent_learning
+from sgtheory.theory._rtrl import ForwardSensitivities, back_propagation_through_time, real_time_recurrent_learning
 from sgtheory.theory._sigmoid_net import gradient_field, relaxed_spike, sigmoid_net
 from sgtheory.theory._spike_times import (
     SpikeTrain,
@@ -71,6 +71,7 @@ __all__ = [
     "StochasticDerivative",
     "StochasticPerceptronNet",
     "SurrogateGradient",
+    "back_propagation_through_time",
     "bernoulli_derivative",
     "circulation",
     "first_output",

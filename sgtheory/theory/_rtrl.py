@@ -5,7 +5,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sgtheory.neurons import LIFParameters, SurrogateDerivative
+from sgtheory.lif import Noise, lif
+from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
+
+DETERMINISTIC = Step()
 
 
 @dataclass(frozen=True)
@@ -90,3 +93,35 @@ def real_time_recurrent_learning(
             u = a_m * u * (1 - s) + (1 - a_m) * current
         current, di = a_s * current + arriving, a_s * di + d_arriving
     return ForwardSensitivities(torch.stack(spikes), torch.stack(potential), torch.stack(derivatives))
+
+
+def back_propagation_through_time(
+    error: torch.Tensor,
+    input_spikes: torch.Tensor,
+    input_weights: torch.Tensor,
+    recurrent_weights: torch.Tensor,
+    parameters: LIFParameters,
+    surrogate: SurrogateDerivative,
+    escape: EscapeFunction = DETERMINISTIC,
+    noise: Noise | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The derivatives of :func:`real_time_recurrent_learning`, backwards through :func:`sgtheory.lif.lif`.
+
+    The recurrent layer is the fixed point of S = lif(W S_pre + V S): each of as many passes as there are steps makes
+    one more step of it right. Costs steps^2; for checks.
+
+    Args:
+        error: dL / dS, [time, neurons].
+        escape, noise: as in :func:`sgtheory.lif.lif`.
+        The others: as in :func:`real_time_recurrent_learning`.
+
+    Returns:
+        S [time, neurons], and dL / dw for all weights, [weights].
+    """
+    weights = [w.detach().requires_grad_() for w in (input_weights, recurrent_weights)]
+    spikes = torch.zeros_like(error)
+    for _ in range(len(error)):
+        arriving = input_spikes @ weights[0] + spikes @ weights[1]
+        spikes = lif(arriving[None], parameters, surrogate, escape, noise, backend="reference")[0][0]
+    gradients = torch.autograd.grad((spikes * error).sum(), weights)
+    return spikes.detach(), torch.cat([g.flatten() for g in gradients])

@@ -6,9 +6,9 @@ import itertools
 import pytest
 import torch
 
-from sgtheory.lif import Noise, lif
+from sgtheory.lif import Noise
 from sgtheory.neurons import EscapeDerivative, LIFParameters, SigmoidEscape, Step, SuperSpike
-from sgtheory.theory import real_time_recurrent_learning, smoothed_bernoulli
+from sgtheory.theory import back_propagation_through_time, real_time_recurrent_learning, smoothed_bernoulli
 
 STEPS, PRE, NEURONS = 10, 4, 3
 SIGMOID = SigmoidEscape(5.0)
@@ -23,20 +23,6 @@ def layer(seed):
     return spikes, input_weights, recurrent_weights, torch.randn(STEPS, NEURONS, generator=rng, dtype=torch.float64)
 
 
-def back_propagation_through_time(spikes, weights, error, parameters, surrogate, escape, noise):
-    """d(sum error * S) / d weights through the LIF operation.
-
-    A recurrent layer as the fixed point of S = lif(W S_pre + V S): each pass makes one more step right.
-    """
-    input_weights, recurrent_weights = (w.clone().requires_grad_() for w in weights)
-    fired = torch.zeros(1, STEPS, NEURONS, dtype=torch.float64)
-    for _ in range(STEPS):
-        arriving = spikes @ input_weights + fired @ recurrent_weights
-        fired, _ = lif(arriving, parameters, surrogate, escape, noise, backend="reference")
-    gradients = torch.autograd.grad((fired[0] * error).sum(), [input_weights, recurrent_weights])
-    return fired[0].detach(), torch.cat([g.flatten() for g in gradients])
-
-
 @pytest.mark.parametrize(("reset", "reset_gradient", "delay", "escape"), VARIANTS)
 def test_forward_in_time_equals_back_propagation_through_time(reset, reset_gradient, delay, escape):
     parameters = LIFParameters(5e-3, 3e-3, 1e-3, reset=reset, reset_gradient=reset_gradient, delay=delay)
@@ -44,7 +30,7 @@ def test_forward_in_time_equals_back_propagation_through_time(reset, reset_gradi
     for seed in range(3):
         spikes, *weights, error = layer(seed)
         expected_spikes, expected = back_propagation_through_time(
-            spikes, weights, error, parameters, surrogate, escape, noise
+            error, spikes, *weights, parameters, surrogate, escape, noise
         )
         thresholds = escape.quantile(noise.uniform(1, range(STEPS), NEURONS, torch.float64)[0])
         found = real_time_recurrent_learning(spikes, *weights, parameters, surrogate, thresholds)
