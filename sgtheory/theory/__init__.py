@@ -36,6 +36,7 @@ from sgtheory.theory._rtrl import ForwardSensitivities, back_propagation_through
 from sgtheory.theory._sigmoid_net import gradient_field, relaxed_spike, sigmoid_net
 from sgtheory.theory._spike_times import (
     SpikeTrain,
+    psp_overlap,
     simulate_events,
     spike_time_derivatives,
     synaptic_kernel,
@@ -78,6 +79,7 @@ __all__ = [
     "gradient_field",
     "measure",
     "pattern_probabilities",
+    "psp_overlap",
     "random_objective",
     "real_time_recurrent_learning",
     "relaxed_spike",

@@ -182,10 +182,31 @@ def spike_time_derivatives(
     return derivatives[:, :channels], derivatives[:, channels:]
 
 
-def van_rossum(times: np.ndarray, targets: np.ndarray, parameters: LIFParameters) -> tuple[float, np.ndarray]:
-    """Van Rossum distance of two spike trains with the kernel a(t) = exp(-t / tau_mem) - exp(-t / tau_syn).
+def psp_overlap(s: np.ndarray, t: np.ndarray, parameters: LIFParameters) -> tuple[np.ndarray, np.ndarray]:
+    """The integral of a(. - s) a(. - t) with a(t) = exp(-t / tau_mem) - exp(-t / tau_syn), and its derivative in s.
 
-    L = 1/2 integral ((a * S)(t) - (a * S_target)(t))^2 dt over all times (Eq 25 in continuous time), in closed form.
+    Args:
+        s, t: firing times (s), [n] and [m].
+        parameters: for the time constants, which must differ.
+
+    Returns:
+        [n, m] (s) and [n, m].
+    """
+    slow, fast = parameters.tau_mem, parameters.tau_syn
+    if slow == fast:
+        raise ParameterError("tau_syn", fast, "must differ from tau_mem, else the kernel vanishes")
+    cross = slow * fast / (slow + fast)
+    a, b = slow / 2 - cross, fast / 2 - cross
+    distance = np.abs(s[:, None] - t)
+    by_slow, by_fast = a * np.exp(-distance / slow), b * np.exp(-distance / fast)
+    return by_slow + by_fast, -np.sign(s[:, None] - t) * (by_slow / slow + by_fast / fast)
+
+
+def van_rossum(times: np.ndarray, targets: np.ndarray, parameters: LIFParameters) -> tuple[float, np.ndarray]:
+    """Van Rossum distance of two spike trains in closed form.
+
+    L = 1/2 integral ((a * S)(t) - (a * S_target)(t))^2 dt over all times (Eq 25 in continuous time), with the kernel of
+    :func:`psp_overlap`.
 
     Args:
         times: firing times (s), [spikes].
@@ -195,19 +216,7 @@ def van_rossum(times: np.ndarray, targets: np.ndarray, parameters: LIFParameters
     Returns:
         L (s) and dL / d times, [spikes].
     """
-    slow, fast = parameters.tau_mem, parameters.tau_syn
-    if slow == fast:
-        raise ParameterError("tau_syn", fast, "must differ from tau_mem, else the kernel vanishes")
-    cross = slow * fast / (slow + fast)
-    a, b = slow / 2 - cross, fast / 2 - cross
-
-    def overlap(s, t):  # integral of a(. - s) a(. - t)
-        d = np.abs(s[:, None] - t)
-        return a * np.exp(-d / slow) + b * np.exp(-d / fast)
-
-    def overlap_slope(s, t):  # its derivative with respect to s
-        d = s[:, None] - t
-        return -np.sign(d) * (a / slow * np.exp(-np.abs(d) / slow) + b / fast * np.exp(-np.abs(d) / fast))
-
-    loss = 0.5 * (overlap(times, times).sum() + overlap(targets, targets).sum()) - overlap(times, targets).sum()
-    return float(loss), overlap_slope(times, times).sum(1) - overlap_slope(times, targets).sum(1)
+    itself, itself_slope = psp_overlap(times, times, parameters)
+    with_target, with_target_slope = psp_overlap(times, targets, parameters)
+    loss = 0.5 * (itself.sum() + psp_overlap(targets, targets, parameters)[0].sum()) - with_target.sum()
+    return float(loss), itself_slope.sum(1) - with_target_slope.sum(1)
