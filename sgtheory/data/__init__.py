@@ -1,6 +1,33 @@
-"""The data of the experiments: the target picture of spike-train matching."""
+"""The data of the experiments: the target picture of spike-train matching, and labelled spike trains."""
 
+from sgtheory.data._datasets import DATASETS, OpenedDataset, open_dataset
+from sgtheory.data._download import DownloadError, fetch_radcliffe, fetch_shd
+from sgtheory.data._inner_ear import BasilarMembrane, BushyCell, HairCell, InnerEar
 from sgtheory.data._picture import floyd_steinberg, load_target
 from sgtheory.data._radcliffe import draw_radcliffe
+from sgtheory.data._randman import randman
+from sgtheory.data._recordings import recordings_to_spikes
+from sgtheory.data._shd import SpikeDataset, load_shd, write_shd
+from sgtheory.data._spoken_digits import spoken_digits
 
-__all__ = ["draw_radcliffe", "floyd_steinberg", "load_target"]
+__all__ = [
+    "DATASETS",
+    "BasilarMembrane",
+    "BushyCell",
+    "DownloadError",
+    "HairCell",
+    "InnerEar",
+    "OpenedDataset",
+    "SpikeDataset",
+    "draw_radcliffe",
+    "fetch_radcliffe",
+    "fetch_shd",
+    "floyd_steinberg",
+    "load_shd",
+    "load_target",
+    "open_dataset",
+    "randman",
+    "recordings_to_spikes",
+    "spoken_digits",
+    "write_shd",
+]

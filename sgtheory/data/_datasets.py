@@ -1,0 +1,74 @@
+"""The labelled data sets by name."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sgtheory.data._randman import randman
+from sgtheory.data._shd import SpikeDataset, load_shd
+from sgtheory.data._spoken_digits import NAME as SPOKEN_DIGITS
+from sgtheory.data._spoken_digits import Progress, spoken_digits
+from sgtheory.errors import UserError, require_choice
+
+DATASETS = ("auto", "shd", "spoken_digits", "randman")
+
+
+@dataclass(frozen=True)
+class OpenedDataset:
+    """A training and a test set, and a sentence for the user if they are not those that were asked for."""
+
+    train: SpikeDataset
+    test: SpikeDataset
+    note: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the data set, as it is to appear in figures."""
+        return self.train.name
+
+
+def open_dataset(
+    name: str = "auto", directory: str | os.PathLike = "data", progress: Progress | None = None, **settings
+) -> OpenedDataset:
+    """Load a data set, or make it.
+
+    Args:
+        name: ``"shd"``: the files in ``directory`` or its folder ``shd``; ``"spoken_digits"``: made, once, in the
+            folder ``spoken_digits`` of ``directory``; ``"randman"``: made, not stored; ``"auto"``: SHD if it is there,
+            else spoken digits and a note that says so.
+        directory: where data sets are kept.
+        progress: of :func:`spoken_digits`.
+        settings: of :func:`spoken_digits` or :func:`randman`; SHD has none.
+
+    Raises:
+        UserError: if the name is unknown, SHD is not there, or a file cannot be used.
+    """
+    require_choice(DATASETS, name=name)
+    directory = Path(directory)
+    if name == "randman":
+        return OpenedDataset(*randman(**settings))
+    if name in ("auto", "shd"):
+        if files := _find_shd(directory):
+            return OpenedDataset(*map(load_shd, files))
+        missing = f"SHD is not in {directory} or {directory / 'shd'}"
+        if name == "shd":
+            raise UserError(
+                f"{missing}: `python scripts/fetch_data.py shd` downloads it, or name its folder (data.dir)"
+            )
+        note = f"{missing}: using {SPOKEN_DIGITS} instead; `python scripts/fetch_data.py shd` downloads SHD (155 MB)"
+    else:
+        note = None
+    made = spoken_digits(directory / "spoken_digits", progress=progress, **settings)
+    return OpenedDataset(*made, note)
+
+
+def _find_shd(directory: Path) -> list[Path] | None:
+    """Training and test file of SHD, unpacked or not, if both are there."""
+    for folder in (directory, directory / "shd"):
+        found = [
+            next((path for suffix in ("", ".gz", ".zip") if (path := folder / f"{stem}.h5{suffix}").is_file()), None)
+            for stem in ("shd_train", "shd_test")
+        ]
+        if all(found):
+            return found
+    return None
