@@ -5,10 +5,12 @@ python scripts/train.py -m experiment=fig6 neuron=deterministic,escape_noise see
 """
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 
 from sgtheory.training.command import report_errors, start
 
@@ -17,7 +19,10 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach report_errors, wh
 
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")
 def main(config):
-    start(config, Path(HydraConfig.get().runtime.output_dir))
+    hydra_config = HydraConfig.get()
+    alone = hydra_config.mode == RunMode.RUN  # in a sweep the launcher collects errors and says which job it was
+    with report_errors() if alone else nullcontext():
+        start(config, Path(hydra_config.runtime.output_dir))
 
 
 if __name__ == "__main__":

@@ -33,3 +33,8 @@ def require_choice(allowed: tuple, **parameters: object) -> None:
     for name, value in parameters.items():
         if value not in allowed:
             raise ParameterError(name, value, f"must be one of {', '.join(map(str, allowed))}")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the rest of a long message; its type if it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -87,7 +87,7 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
         One distance for each trial, float64.
 
     The distance of van Rossum (2001) as elephant computes it is sqrt of the squared difference with one exponential,
-    normalised to 1 for a single spike: with tau_syn -> 0 the value here is eps0^2 D^2 / 2 / (1 - exp(-2 step / tau_mem))
+    normalised to 1 for a single spike: with tau_syn -> 0 the value here is eps0^2 D^2 / (2 (exp(2 step / tau_mem) - 1))
     for one neuron.
     """
     distances = np.empty(len(spikes))
@@ -149,11 +149,6 @@ def firing_rate(spikes: np.ndarray, dt: float) -> float:
     return float(np.count_nonzero(spikes) / spikes.size / dt)
 
 
-def interspike_intervals(spikes: np.ndarray, dt: float) -> list[np.ndarray]:
-    """Inter-spike intervals (s) of each neuron, [time, neuron] -> one array for each neuron."""
-    return [np.diff(np.flatnonzero(train)) * dt for train in spikes.T]
-
-
 def isi_statistics(spikes: np.ndarray, dt: float) -> tuple[float, float]:
     """Mean inter-spike interval (s) and mean coefficient of variation.
 
@@ -165,10 +160,15 @@ def isi_statistics(spikes: np.ndarray, dt: float) -> tuple[float, float]:
         Mean of all intervals, and the mean over spike trains with at least two intervals of their standard deviation
         (population) divided by their mean; NaN where there are none.
     """
-    trials = spikes if spikes.ndim == 3 else spikes[None]
-    intervals = [i for trial in trials for i in interspike_intervals(trial, dt) if i.size]
-    variations = [i.std() / i.mean() for i in intervals if i.size > 1]
-    return (
-        float(np.concatenate(intervals).mean()) if intervals else math.nan,
-        float(np.mean(variations)) if variations else math.nan,
-    )
+    trains = np.moveaxis(spikes, -1, -2).reshape(-1, spikes.shape[-2])
+    train, step = np.nonzero(trains)
+    same = train[1:] == train[:-1]
+    owner, interval = train[1:][same], np.diff(step)[same]
+    if not len(interval):
+        return math.nan, math.nan
+    count, total, squares = (np.bincount(owner, w, len(trains)) for w in (None, interval, interval**2))
+    several = count > 1
+    mean = total[several] / count[several]
+    variance = np.maximum(squares[several] / count[several] - mean**2, 0)
+    variation = float(np.mean(np.sqrt(variance) / mean)) if several.any() else math.nan
+    return float(interval.mean()) * dt, variation

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def panel_letter(axes, letter: str) -> None:
 
 
 def to_json(value):
-    """Numbers of a figure as plain JSON types: arrays become lists, NaN and infinities become null."""
+    """Numbers of a figure as plain JSON types: arrays become lists, rasters strings, NaN and infinities null."""
     if isinstance(value, Claim):
         return {**{k: to_json(v) for k, v in asdict(value).items() if k != "holds"}, "verdict": value.verdict}
     if isinstance(value, Mapping):
@@ -50,7 +50,9 @@ def to_json(value):
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray):
-        value = value.astype(int).tolist() if value.dtype == bool else value.tolist()
+        if value.dtype in (bool, np.uint8) and value.ndim:  # a raster: one string of 0 and 1 for each row
+            return ["".join("01"[s] for s in row) if row.ndim else int(row) for row in value.astype(int)]
+        value = value.tolist()
     if isinstance(value, (list, tuple)):
         return [to_json(v) for v in value]
     if isinstance(value, np.generic):
@@ -72,6 +74,7 @@ def save_figure(name: str, draw, numbers: dict, directory: str | Path) -> list[P
                 figure.savefig(path, metadata=metadata)
             written.append(directory / f"{name}{suffix}")
     with atomic_path(directory / f"{name}.json") as path:
-        path.write_text(json.dumps(to_json(numbers), indent=1, allow_nan=False) + "\n")
+        lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in to_json(numbers).items())
+        path.write_text(f"{{\n{lines}\n}}\n")
     written.append(directory / f"{name}.json")
     return written

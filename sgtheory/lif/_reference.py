@@ -54,7 +54,7 @@ def lif_reference(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """See :func:`sgtheory.lif.lif`. Differentiated by autograd; float32 or float64."""
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
-    potential = current = torch.zeros_like(inputs[:, 0])
+    potential = current = inputs[:, :0].sum(dim=1)  # zeros, and part of the graph
     on_the_way = deque(torch.zeros_like(potential) for _ in range(parameters.delay))
     potentials, spikes = [], []
     for n, weighted in enumerate(inputs.unbind(dim=1)):

@@ -6,12 +6,13 @@ import numpy as np
 import torch
 from numba import njit, prange
 
-from sgtheory.lif import Noise, filter_cascade, lif, simulate, weight_gradient, weighted_spikes
+from sgtheory.lif import Noise, filter_cascade, leaky_readout, lif, simulate, weight_gradient, weighted_spikes
 from sgtheory.lif._cpu import constants, use_torch_threads
 from sgtheory.lif._cpu_surrogate import GIVEN, surrogate_kind, surrogate_row
 from sgtheory.metrics import PSPKernel
-from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+from sgtheory.neurons import EscapeFunction, LIFParameters, StraightThrough, SurrogateDerivative
 
+STRAIGHT_THROUGH = StraightThrough()  # what a forward pass without gradient is given
 OUTPUT_ERROR_WIDTH = 0.013  # delta_u of the output layer in the likelihood rule (Gardner et al. 2015)
 
 
@@ -39,9 +40,22 @@ class TwoLayers:
     target: np.ndarray
     parameters: LIFParameters
     kernel: PSPKernel
+    backend: str = "auto"
+    device: str = "cpu"
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled CPU kernels are used; else the same formulas run as plain PyTorch."""
+        return self.device == "cpu" and self.backend != "reference"
 
     def run(self, weights: list[np.ndarray], escape: dict[str, EscapeFunction], noise: Noise, trials: int) -> Activity:
-        """Forward pass of ``trials`` trials on the CPU; hidden and output layer draw from two streams."""
+        """Forward pass of ``trials`` trials; the hidden and the output layer draw from two adjacent streams."""
+        if not self.compiled:
+            with torch.no_grad():
+                hidden, output, potential = self.differentiable_run(
+                    [torch.from_numpy(w).to(self.device) for w in weights], escape, STRAIGHT_THROUGH, noise, trials
+                )
+            return Activity(potential.cpu().numpy(), *(s.to("cpu", torch.uint8).numpy() for s in (hidden, output)))
         use_torch_threads()
         steps = len(self.inputs)
         current = np.empty((1, steps, weights[0].shape[1]), np.float32)
@@ -58,6 +72,16 @@ class TwoLayers:
             if not layer:
                 hidden_potential = potential
         return Activity(hidden_potential, *spikes)
+
+    def differentiable_run(self, weights, escape, surrogate, noise, trials) -> tuple[torch.Tensor, ...]:
+        """The same forward pass with autograd: hidden and output spikes and hidden potential, [trial, time, neuron]."""
+        options = {"parameters": self.parameters, "surrogate": surrogate, "backend": self.backend}
+        inputs = torch.from_numpy(self.inputs).to(weights[0])
+        current = (inputs @ weights[0]).expand(trials, -1, -1)
+        hidden, potential = lif(current, escape=escape["hidden"], noise=noise, **options)
+        source = noise.at(stream=noise.stream + 1)
+        output, _ = lif(hidden @ weights[1], escape=escape["output"], noise=source, **options)
+        return hidden, output, potential
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -96,6 +120,8 @@ def likelihood_update(
     Returns:
         dW0 [input, hidden], dW1 [hidden, output], float32.
     """
+    if not network.compiled:
+        return _likelihood_update_in_torch(network, activity, weights, surrogate)
     use_torch_threads()
     parameters, kernel = network.parameters, network.kernel
     a_m, a_s, gain, theta = constants(parameters, np.dtype(np.float32))
@@ -125,6 +151,31 @@ def likelihood_update(
     return [dw0, dw1]
 
 
+def _likelihood_update_in_torch(network, activity, weights, surrogate) -> list[np.ndarray]:
+    """:func:`likelihood_update` as matrix products, on any device."""
+    parameters, steps = network.parameters, len(network.inputs)
+    inputs, target, potential, hidden, output, w1 = (
+        torch.from_numpy(a).to(network.device, torch.float32)
+        for a in (
+            network.inputs,
+            network.target,
+            activity.hidden_potential,
+            activity.hidden,
+            activity.output,
+            weights[1],
+        )
+    )
+    impulse = torch.eye(steps)[:1].T[None]
+    response = leaky_readout(impulse, parameters)[0, :, 0].numpy()  # U[1], U[2], ...
+    psp = _toeplitz(np.concatenate([[0], response[:-1]])).to(network.device)
+    eps = _toeplitz(network.kernel.samples(steps)).to(network.device)
+    delta = (target - output) / OUTPUT_ERROR_WIDTH
+    dw1 = torch.einsum("bth,bto->ho", psp @ hidden, delta) / len(delta)
+    derivative = surrogate.derivative(potential - parameters.threshold, hidden)
+    error = (derivative * (eps.T @ (delta @ w1.T))).mean(dim=0)
+    return [((psp @ inputs).T @ error).cpu().numpy(), dw1.cpu().numpy()]
+
+
 def back_propagation_update(
     network: TwoLayers,
     weights: list[np.ndarray],
@@ -133,7 +184,6 @@ def back_propagation_update(
     noise: Noise,
     trials: int,
     loss: str,
-    backend: str,
 ) -> list[np.ndarray]:
     """Descent direction of the L2 (Eq 24) or van Rossum loss (Eq 25) by back-propagation through time with surrogate
     derivatives in both layers, averaged over trials, before the learning rates.
@@ -143,17 +193,13 @@ def back_propagation_update(
     Returns:
         -dL/dW0 [input, hidden], -dL/dW1 [hidden, output], float32.
     """
-    w0, w1 = (torch.from_numpy(w).requires_grad_() for w in weights)
-    inputs, target = (torch.from_numpy(a).to(torch.float32) for a in (network.inputs, network.target))
-    options = {"parameters": network.parameters, "surrogate": surrogate, "backend": backend}
-    current = (inputs @ w0).expand(trials, -1, -1)
-    hidden, _ = lif(current, escape=escape["hidden"], noise=noise, **options)
-    output, _ = lif(hidden @ w1, escape=escape["output"], noise=noise.at(stream=noise.stream + 1), **options)
-    difference = output - target
+    tensors = [torch.from_numpy(w).to(network.device).requires_grad_() for w in weights]
+    _, output, _ = network.differentiable_run(tensors, escape, surrogate, noise, trials)
+    difference = output - torch.from_numpy(network.target).to(output)
     if loss == "van_rossum":
-        difference = _toeplitz(network.kernel.samples(len(inputs))) @ difference
+        difference = _toeplitz(network.kernel.samples(len(network.inputs))).to(output) @ difference
     (0.5 * difference.square().sum(dim=1).mean()).backward()
-    return [-w0.grad.numpy(), -w1.grad.numpy()]
+    return [-w.grad.cpu().numpy() for w in tensors]
 
 
 def _toeplitz(kernel: np.ndarray) -> torch.Tensor:

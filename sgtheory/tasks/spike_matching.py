@@ -55,6 +55,7 @@ class SpikeMatchingSettings:
     escape: Any = None
     trials: int = 1
     learning_rate: LearningRates = field(default_factory=LearningRates)
+    surrogate_learning_rate: LearningRates = field(default_factory=LearningRates)
     output_rule: str = "likelihood"
     loss: str = "l2"
     eps0: float = 0.2
@@ -77,10 +78,10 @@ class SpikeMatchingSettings:
         )
         require_choice(("likelihood", "surrogate"), output_rule=self.output_rule)
         require_choice(("l2", "van_rossum"), loss=self.loss)
-        for layer in LAYERS:
-            rate = getattr(self.learning_rate, layer)
+        for section, layer in itertools.product(("learning_rate", "surrogate_learning_rate"), LAYERS):
+            rate = getattr(getattr(self, section), layer)
             if not 0 <= rate < float("inf"):
-                raise ParameterError(f"learning_rate.{layer}", rate, "must be a finite number, 0 or more")
+                raise ParameterError(f"{section}.{layer}", rate, "must be a finite number, 0 or more")
         if self.save_updates < 0:
             raise ParameterError("save_updates", self.save_updates, "must be 0 or more")
 
@@ -97,7 +98,7 @@ class SpikeMatching:
 
     def __init__(self, context):
         self.settings: SpikeMatchingSettings = context.settings
-        self.neuron, self.surrogate, self.backend = context.neuron, context.surrogate, context.trainer.backend
+        self.neuron, self.surrogate = context.neuron, context.surrogate
         self.noise = Noise(context.seed)
         stochastic = {name: self.settings.escape[name] for name in LAYERS}
         deterministic = dict.fromkeys(LAYERS, Step())
@@ -108,7 +109,7 @@ class SpikeMatching:
         kernel = PSPKernel.sampled(
             p.tau_mem, p.tau_syn, p.dt, len(inputs), self.settings.kernel_endpoint, self.settings.eps0
         )
-        self.network = TwoLayers(inputs, target, p, kernel)
+        self.network = TwoLayers(inputs, target, p, kernel, context.trainer.backend, context.trainer.device)
         self.weights = [w.copy() for w in self.initial_weights]
         self.updates: dict[str, list[np.ndarray]] = {}
 
@@ -174,10 +175,11 @@ class SpikeMatching:
             directions = likelihood_update(self.network, activity, self.weights, self.surrogate)
         else:
             directions = back_propagation_update(
-                self.network, self.weights, self.escape, self.surrogate, noise, s.trials, s.loss, self.backend
+                self.network, self.weights, self.escape, self.surrogate, noise, s.trials, s.loss
             )
-        rates = (s.learning_rate.hidden, s.learning_rate.output)
-        changes = [np.float32(rate) * direction for rate, direction in zip(rates, directions, strict=True)]
+        rates = s.learning_rate if s.output_rule == "likelihood" else s.surrogate_learning_rate
+        steps = (rates.hidden, rates.output)
+        changes = [np.float32(step) * direction for step, direction in zip(steps, directions, strict=True)]
         self.weights = [w + change for w, change in zip(self.weights, changes, strict=True)]
         if epoch < s.save_updates:
             self._keep_update(changes, activity, rows)
@@ -185,17 +187,15 @@ class SpikeMatching:
 
     def _measure(self, activity) -> list[tuple[str, str, float]]:
         dt = self.neuron.parameters.dt
-        target = self.network.target
         return [
-            ("l2", "output", float(metrics.l2_distance(activity.output, target).mean())),
-            (
-                "van_rossum",
-                "output",
-                float(metrics.van_rossum_distance(activity.output, target, self.network.kernel).mean()),
-            ),
+            ("l2", "output", float(metrics.l2_distance(activity.output, self.network.target).mean())),
+            ("van_rossum", "output", self._van_rossum(activity.output)),
             ("rate", "hidden", metrics.firing_rate(activity.hidden, dt)),
             ("rate", "output", metrics.firing_rate(activity.output, dt)),
         ]
+
+    def _van_rossum(self, spikes: np.ndarray) -> float:
+        return float(metrics.van_rossum_distance(spikes, self.network.target, self.network.kernel).mean())
 
     def _measure_variability(self, epoch: int) -> list[tuple[str, str, float]]:
         """Fano factors and inter-spike intervals, and the distances in the other neuron mode."""
@@ -208,6 +208,8 @@ class SpikeMatching:
             spikes = getattr(activity, layer)
             if self.neuron.mode == "escape_noise":
                 rows.append(("fano", layer, metrics.fano_factor(spikes)))
+                if layer == "output":
+                    rows.append(("van_rossum_of_mean", layer, self._van_rossum(spikes.mean(axis=0, keepdims=True))))
             mean, variation = metrics.isi_statistics(spikes, dt)
             rows += [("isi_mean", layer, mean), ("isi_cv", layer, variation)]
         trials = 1 if self.neuron.mode == "escape_noise" else self.settings.measure_trials

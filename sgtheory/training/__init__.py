@@ -6,6 +6,7 @@ This layer knows of Hydra and wandb; nothing below does.
 from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, find_run, prepare
 from sgtheory.training._records import Records, Run, load_run
 from sgtheory.training._runner import Interrupted, run_task
+from sgtheory.training._sweep import expand
 
 __all__ = [
     "Interrupted",
@@ -14,6 +15,7 @@ __all__ = [
     "Run",
     "TaskContext",
     "TrainerSettings",
+    "expand",
     "find_run",
     "load_run",
     "prepare",

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
+import torch
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sgtheory import __version__
-from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
+from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive
 from sgtheory.lif import BACKENDS
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
@@ -58,6 +59,9 @@ class TrainerSettings:
         if self.epochs < 0:
             raise ParameterError("epochs", self.epochs, "must be 0 or more")
         require_choice(BACKENDS, backend=self.backend)
+        require_choice(("cpu", "cuda"), device=self.device)
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ParameterError("device", self.device, "needs a GPU that PyTorch can use, and there is none here")
         if self.threads is not None:
             require_positive(threads=self.threads)
         require_positive(checkpoint_every=self.checkpoint_every)
@@ -108,7 +112,7 @@ def build(node: Mapping, key: str, kind: type):
         cause = error.__cause__
         if isinstance(cause, ParameterError):
             raise ParameterError(f"{key}.{cause.name}", cause.value, cause.allowed) from None
-        raise UserError(f"{key}: {str(cause or error).splitlines()[0]}") from None
+        raise UserError(f"{key}: {first_line(cause or error)}") from None
     if not isinstance(built, kind):
         raise UserError(f"{key}._target_ = {node['_target_']} is not a {kind.__name__}")
     return built
@@ -194,11 +198,16 @@ def fingerprint(parts: dict) -> str:
     return hashlib.sha256(json.dumps(_canonical(parts), sort_keys=True).encode()).hexdigest()[:8]
 
 
-def find_run(config: DictConfig) -> Path:
-    """The directory of the run that a configuration describes, whether it exists or not."""
+def run_name(config: DictConfig) -> str:
+    """Task, neuron mode, seed and fingerprint of the run that a configuration describes."""
     parts = identity(config)
     task, mode = parts["task"].get("name", "task"), parts["neuron"].get("mode", "neuron")
-    return Path(config.get("runs", "runs")) / task / f"{mode}-seed{config.seed}-{fingerprint(parts)}"
+    return f"{task}/{mode}-seed{config.seed}-{fingerprint(parts)}"
 
 
-OmegaConf.register_new_resolver("run_directory", lambda *, _root_: str(find_run(_root_)), replace=True)
+def find_run(config: DictConfig) -> Path:
+    """The directory of that run, whether it exists or not."""
+    return Path(config.runs) / run_name(config)
+
+
+OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sgtheory.errors import UserError
+from sgtheory.errors import UserError, first_line
 from sgtheory.files import atomic_path
 
 COLUMNS = ("run", "epoch", "metric", "layer", "value")
@@ -59,7 +59,7 @@ def read_records(path: Path) -> pd.DataFrame:
         frame = pd.read_csv(path, dtype={"run": str, "metric": str, "layer": str}, keep_default_na=False, na_values="")
         frame = frame.astype({"epoch": np.int64, "value": np.float64})
     except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a table of records: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path} cannot be read as a table of records: {first_line(error)}") from None
     if tuple(frame.columns) != COLUMNS:
         raise UserError(f"{path} has columns {list(frame.columns)}, and should have {list(COLUMNS)}")
     return frame

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from sgtheory import __version__
-from sgtheory.errors import UserError
+from sgtheory.errors import UserError, first_line
 from sgtheory.files import atomic_path
 from sgtheory.training._loggers import NoLogger
 from sgtheory.training._progress import EpochProgress, duration
@@ -85,7 +85,7 @@ def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
         saved = torch.load(path, weights_only=True)
         return int(saved["epoch"]), saved["state"]
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        reason = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{path} is not a checkpoint of this package ({reason}); delete it to start again") from None
 
 

@@ -1,0 +1,46 @@
+# `make help` lists the targets. The first one to run makes .venv from requirements.lock.
+PYTHON ?= python3
+PROFILE ?= paper
+OVERRIDES ?=
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/ready
+NAME = $@$(if $(filter quick,$(PROFILE)),_quick)
+SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+
+.DEFAULT_GOAL := help
+.PHONY: help fig6 test test-slow lint benchmark clean
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@echo "make TARGET [PROFILE=quick] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(JOBS)]"
+	@sed -n 's/^\([a-z0-9A-Z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+fig6: $(READY) ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
+	$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES)
+	$(RUN) scripts/figure.py experiment=$(NAME) $(OVERRIDES)
+
+test: $(READY) ## run the test suite (minutes)
+	$(RUN) -m pytest
+
+test-slow: $(READY) ## run the slow tests as well
+	$(RUN) -m pytest -m "slow or not slow"
+
+lint: $(READY) ## check style
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+benchmark: $(READY) ## time and memory, side by side with plain PyTorch loops
+	$(RUN) scripts/benchmark.py spike_matching
+
+clean: ## remove the environment and caches; never data, runs or figures
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): requirements.lock pyproject.toml
+	test -x $(RUN) || $(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $(READY)

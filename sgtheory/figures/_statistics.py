@@ -1,0 +1,23 @@
+"""Uncertainty of what is measured over seeds."""
+
+import math
+
+import numpy as np
+from scipy import stats
+
+
+def mean_interval(values, confidence: float = 0.95) -> tuple[float, float]:
+    """Mean and half-width of Student's confidence interval; the half-width of a single value is infinite."""
+    values = np.asarray(values, dtype=np.float64)
+    n = len(values)
+    if n < 2:
+        return float(values.mean()), math.inf
+    half = stats.t.ppf(0.5 + confidence / 2, n - 1) * values.std(ddof=1) / math.sqrt(n)
+    return float(values.mean()), float(half)
+
+
+def plus_minus(values, digits: int = 3) -> str:
+    """Mean and standard deviation over seeds as text."""
+    values = np.asarray(values, dtype=np.float64)
+    spread = f" ± {values.std(ddof=1):.{digits}g}" if len(values) > 1 else ""
+    return f"{values.mean():.{digits}g}{spread}"

@@ -1,0 +1,208 @@
+"""Figure 6: deterministic and stochastic spiking networks trained with surrogate gradients to match spike trains."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from sgtheory.errors import UserError
+from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.figures._statistics import mean_interval, plus_minus
+
+MODES = ("deterministic", "escape_noise")
+LAYERS = ("hidden", "output")
+METRICS = {"l2": "L2 distance", "van_rossum": "van Rossum distance"}
+POINTS = 400  # of a curve; more cannot be told apart in print
+LAST = 50  # epochs at the end of training over which a loss is averaged
+
+
+def compute(runs, **_) -> dict:
+    """Curves over seeds, rasters of the first seed and the paper's claims.
+
+    Args:
+        runs: finished runs of the spike-matching task, both neuron modes, the same seeds in both.
+
+    Raises:
+        UserError: if a mode or a seed is missing.
+    """
+    by_mode = {mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=_seed) for mode in MODES}
+    seeds = [_seed(run) for run in by_mode["deterministic"]]
+    if not seeds or seeds != [_seed(run) for run in by_mode["escape_noise"]]:
+        raise UserError("figure 6 needs the same seeds in both neuron modes: neuron=deterministic,escape_noise")
+    first = {mode: by_mode[mode][0] for mode in MODES}
+    epochs = int(first["deterministic"].config["trainer"]["epochs"])
+    numbers = {
+        "seeds": seeds,
+        "epochs": epochs,
+        "dt": first["deterministic"].config["neuron"]["dt"],
+        "input": first["deterministic"].rasters["input"],
+        "target": first["deterministic"].rasters["target"],
+        "rasters": {
+            mode: {layer: {when: run.rasters[f"{layer}_{when}"] for when in ("before", "after")} for layer in LAYERS}
+            for mode, run in first.items()
+        },
+        "curves": {metric: {mode: _curve(by_mode[mode], metric, "output") for mode in MODES} for metric in METRICS},
+        "fano": {layer: _curve(by_mode["escape_noise"], "fano", layer) for layer in LAYERS},
+    }
+    numbers["final"] = _final(by_mode)
+    numbers["claims"] = _claims(numbers["final"])
+    return numbers
+
+
+def _seed(run) -> int:
+    return run.config["seed"]
+
+
+def _curve(runs, metric: str, layer: str) -> dict:
+    """Mean and standard deviation over seeds, averaged in blocks of epochs."""
+    series = [run.series(metric, layer) for run in runs]
+    block = max(1, len(series[0]) // POINTS)
+    length = len(series[0]) // block * block
+    values = np.stack([s.to_numpy()[:length].reshape(-1, block).mean(axis=1) for s in series])
+    epoch = series[0].index.to_numpy()[:length].reshape(-1, block).mean(axis=1)
+    spread = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros_like(values[0])
+    return {"epoch": epoch, "mean": values.mean(axis=0), "sd": spread}
+
+
+def _final(by_mode) -> dict:
+    """What the trained networks do, one value for each seed; losses averaged over the last epochs."""
+
+    def last(metric, layer, epochs=1):
+        return {
+            mode: np.array([run.series(metric, layer).iloc[-epochs:].mean() for run in runs])
+            for mode, runs in by_mode.items()
+        }
+
+    stochastic = by_mode["escape_noise"]
+    final = {metric: last(metric, "output", LAST) for metric in METRICS}
+    final |= {f"{metric}_other_mode": last(f"{metric}_other_mode", "output") for metric in METRICS}
+    final |= {f"rate_{layer}": last("rate", layer) for layer in LAYERS}
+    final |= {f"isi_cv_{layer}": last("isi_cv", layer) for layer in LAYERS}
+    final["van_rossum_of_mean"] = np.array([run.series("van_rossum_of_mean", "output").iloc[-1] for run in stochastic])
+    final["fano"] = {
+        layer: {
+            when: np.array([run.series("fano", layer).iloc[index] for run in stochastic])
+            for when, index in (("before", 0), ("after", -1))
+        }
+        for layer in LAYERS
+    }
+    return final
+
+
+def _claims(final: dict) -> list[Claim]:
+    def both(name):
+        values = final[name]
+        return f"deterministic {plus_minus(values[MODES[0]])}, stochastic {plus_minus(values[MODES[1]])}"
+
+    def difference(name):
+        return mean_interval(final[name][MODES[1]] - final[name][MODES[0]])
+
+    claims = []
+    gap, error = difference("l2")
+    claims.append(
+        Claim(
+            "C10.1",
+            "At the resolution of one time step the deterministic network matches better (lower L2 distance)",
+            f"{both('l2')}; difference {gap:.3g} ± {error:.2g} (95 %)",
+            "difference above 0 (read off the authors' curves: 20 against 23.5)",
+            gap > error,
+        )
+    )
+    gap, error = difference("van_rossum")
+    noise = final["van_rossum"][MODES[1]] - final["van_rossum_of_mean"]
+    rest, rest_error = mean_interval(final["van_rossum_of_mean"] - final["van_rossum"][MODES[0]])
+    claims.append(
+        Claim(
+            "C10.2",
+            "In the van Rossum distance there is no difference between the two networks",
+            f"{both('van_rossum')}; difference {gap:.3g} ± {error:.2g} (95 %). Trial-to-trial noise makes "
+            f"{noise.mean():.3g} of the stochastic distance; that of the filtered output averaged over trials differs "
+            f"from the deterministic one by {rest:.3g} ± {rest_error:.2g}",
+            "an interval that contains 0 (read off the authors' curves: 0.11 against 0.15)",
+            abs(gap) <= error,
+        )
+    )
+    for number, layer in enumerate(LAYERS, start=3):
+        before, after = final["fano"][layer]["before"], final["fano"][layer]["after"]
+        gap, error = mean_interval(before - after)
+        claims.append(
+            Claim(
+                f"C10.{number}",
+                f"The Fano factor of the stochastic network falls during training, {layer} layer",
+                f"{plus_minus(before)} to {plus_minus(after)}; fall {gap:.3g} ± {error:.2g} (95 %)",
+                {"hidden": "a fall (authors' curves: 0.76 to 0.6)", "output": "a fall (0.78 to 0.55)"}[layer],
+                gap > error,
+            )
+        )
+    gap, error = difference("rate_hidden")
+    claims.append(
+        Claim(
+            "C10.5",
+            "Hidden activity is visibly different between the two trained networks",
+            f"hidden rate {both('rate_hidden')} Hz, CV of inter-spike intervals {both('isi_cv_hidden')}; "
+            f"difference of rates {gap:.3g} ± {error:.2g} Hz (95 %)",
+            "different rates (read off the authors' plots: 25 and 55 Hz; CV 1.1 and 1.5)",
+            abs(gap) > error,
+        )
+    )
+    return claims
+
+
+def draw(numbers: dict) -> Figure:
+    """The panels A-E of the paper's figure."""
+    figure = Figure(figsize=(6.9, 8.4))
+    grid = figure.add_gridspec(4, 4, height_ratios=(1, 1, 1, 0.85))
+    milliseconds = 1e3 * numbers["dt"]
+
+    def raster(axes, spikes, title, labelled):
+        steps, neurons = spikes.shape
+        axes.imshow(spikes.T, aspect="auto", extent=(0, steps * milliseconds, neurons, 0), rasterized=True)
+        axes.set_title(title)
+        axes.set_xticks((0, 100, round(steps * milliseconds)))
+        axes.set_yticks((0, neurons))
+        axes.spines[["top", "right"]].set_visible(True)
+        if labelled:
+            axes.set_ylabel("neuron", labelpad=-8)
+        else:
+            axes.set_yticklabels(())
+
+    for column, (name, title) in enumerate((("input", "input spikes"), ("target", "target spikes"))):
+        axes = figure.add_subplot(grid[0, column])
+        raster(axes, numbers[name], title, not column)
+        axes.set_xlabel("time (ms)")
+        if not column:
+            panel_letter(axes, "A")
+    for column, (metric, label) in enumerate(METRICS.items(), start=2):
+        axes = figure.add_subplot(grid[0, column])
+        for mode in MODES:
+            _plot_curve(axes, numbers["curves"][metric][mode], COLOURS[mode], LABELS[mode])
+        axes.set(xlabel="epoch", ylabel=label, xlim=(0, numbers["epochs"]))
+        if metric == "van_rossum":
+            axes.set_yscale("log")
+            axes.set_ylim(bottom=0.7 * min(curve["mean"].min() for curve in numbers["curves"][metric].values()))
+        else:
+            axes.legend()
+            panel_letter(axes, "B")
+    for row, (layer, letter) in enumerate((("output", "C"), ("hidden", "D")), start=1):
+        for column, (mode, when) in enumerate((m, w) for m in MODES for w in ("before", "after")):
+            axes = figure.add_subplot(grid[row, column])
+            raster(axes, numbers["rasters"][mode][layer][when], f"{LABELS[mode]}\n{when}", not column)
+            axes.spines[:].set_edgecolor(COLOURS[mode])
+            axes.spines[:].set_linewidth(1.5)
+            axes.title.set_color(COLOURS[mode])
+            axes.set_xlabel("time (ms)")
+            if not column:
+                axes.set_ylabel(f"{layer} neuron", labelpad=-8)
+                panel_letter(axes, letter)
+    shared = None
+    for column, layer in enumerate(LAYERS):
+        axes = shared = figure.add_subplot(grid[3, 2 * column : 2 * column + 2], sharey=shared)
+        _plot_curve(axes, numbers["fano"][layer], COLOURS["escape_noise"], LABELS["escape_noise"])
+        axes.set(xlabel="epoch", ylabel="Fano factor", title=f"{layer} layer", xlim=(0, numbers["epochs"]))
+        if not column:
+            panel_letter(axes, "E")
+    return figure
+
+
+def _plot_curve(axes, curve, colour, label) -> None:
+    epoch, mean, sd = (np.asarray(curve[key]) for key in ("epoch", "mean", "sd"))
+    axes.plot(epoch, mean, color=colour, label=label)
+    axes.fill_between(epoch, mean - sd, mean + sd, color=colour, alpha=0.3, linewidth=0)

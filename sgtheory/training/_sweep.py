@@ -1,0 +1,26 @@
+"""The runs of a sweep, listed without running them."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+
+
+def expand(overrides: list[str]) -> list[DictConfig]:
+    """The configurations that ``scripts/train.py -m`` would run for these overrides, in its order.
+
+    The parameters of the experiment's sweeper count, and a value on the command line goes first, as in Hydra.
+    """
+    parser = OverridesParser.create()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        single = [text for text in overrides if not parser.parse_override(text).is_sweep_override()]
+        base = compose("config", overrides=single, return_hydra_config=True)
+        given = {parser.parse_override(text).key_or_group for text in overrides}
+        sweep = OmegaConf.select(base, "hydra.sweeper.params") or {}
+        swept = [f"{key}={value}" for key, value in sweep.items() if key not in given]
+        batches = BasicSweeper.split_arguments(parser.parse_overrides([*overrides, *swept]), max_batch_size=None)
+        return [compose("config", overrides=list(job)) for batch in batches for job in batch]

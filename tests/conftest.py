@@ -1,0 +1,26 @@
+"""Settings of the whole suite."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("sgtheory", deadline=None)  # a busy machine is not a failure
+settings.load_profile("sgtheory")
+
+
+@pytest.fixture(scope="session")
+def script():
+    """Run a script of the repository as a user would; returns the finished process."""
+
+    def run(name: str, *arguments, **kwargs) -> subprocess.CompletedProcess:
+        command = [sys.executable, str(ROOT / "scripts" / name), *map(str, arguments)]
+        environment = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1", **kwargs.pop("env", {})}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **kwargs)
+
+    return run

@@ -1,0 +1,160 @@
+"""Configurations: all compose and build; mistakes end with one sentence and exit code 2."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from sgtheory.neurons import SigmoidEscape, Step, SuperSpike, SurrogateDerivative
+from sgtheory.training import expand, find_run, prepare
+from sgtheory.training._sweep import CONF
+
+SURROGATES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def composed(*overrides):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides=list(overrides))
+
+
+class UsersOwn(SurrogateDerivative):
+    """A class outside of the package, named by its dotted path."""
+
+    def __init__(self, width: float):
+        self.width = width
+
+    def derivative(self, x, spikes):
+        return (x.abs() < self.width).to(x.dtype)
+
+
+@pytest.mark.parametrize("neuron", ["deterministic", "escape_noise"])
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_every_surrogate_builds_in_every_mode(neuron, surrogate):
+    task, _ = prepare(composed(f"neuron={neuron}", f"surrogate={surrogate}"))
+    assert isinstance(task.surrogate, SurrogateDerivative)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(experiment):
+    for config in expand([f"experiment={experiment}"]):
+        prepare(config)
+
+
+def test_the_values_of_the_paper():
+    stochastic, trainer = prepare(composed("neuron=escape_noise"))
+    deterministic, _ = prepare(composed())
+    assert trainer.epochs == 5000
+    assert (stochastic.settings.trials, deterministic.settings.trials) == (10, 1)
+    assert stochastic.escape == {"hidden": SigmoidEscape(10.0), "output": SigmoidEscape(100.0)}
+    assert deterministic.escape == {"hidden": Step(), "output": Step()}
+    assert stochastic.other_escape == deterministic.escape
+    assert deterministic.surrogate == SuperSpike(10.0)
+    rate = deterministic.settings.learning_rate
+    assert (rate.hidden, rate.output) == (1e-5, 1e-4)
+    assert stochastic.settings.learning_rate.output == 1e-5
+    p = deterministic.neuron.parameters
+    assert (p.tau_mem, p.tau_syn, p.dt, p.threshold, p.reset, p.reset_gradient, p.delay) == (
+        10e-3,
+        5e-3,
+        1e-3,
+        1.0,
+        "same",
+        "detached",
+        0,
+    )
+    assert deterministic.network.target.shape == (198, 200)
+    assert 45 < deterministic.network.inputs.mean() / 1e-3 < 55
+    assert 0.34 < deterministic.initial_weights[0].std() < 0.353
+
+
+def test_sweeps_expand_as_hydra_runs_them():
+    configs = expand(["experiment=fig6"])
+    assert [(c.neuron.mode, c.seed) for c in configs] == [
+        (mode, seed) for mode in ("deterministic", "escape_noise") for seed in (1, 2, 3, 4, 5)
+    ]
+    assert len({find_run(c) for c in configs}) == 10
+    assert [c.seed for c in expand(["experiment=fig6", "neuron=deterministic", "seed=7,8"])] == [7, 8]
+    assert configs[0].surrogate._target_ != configs[-1].surrogate._target_
+
+
+def test_what_does_not_change_the_result_does_not_change_the_run():
+    run = find_run(composed("seed=3"))
+    assert run == find_run(composed("seed=3", "trainer.threads=2", "logger=wandb", "experiment=fig6"))
+    assert run != find_run(composed("seed=4"))
+    assert run != find_run(composed("seed=3", "neuron.tau_mem=0.011"))
+
+
+def test_a_changed_picture_is_another_run(tmp_path):
+    picture = tmp_path / "picture.png"
+    runs = []
+    for content in (b"a", b"b"):
+        picture.write_bytes(content)
+        runs.append(find_run(composed(f"task.target.image={picture}")))
+    assert runs[0] != runs[1]
+
+
+def test_a_class_of_the_user_works_by_its_path():
+    config = composed()
+    config.surrogate = OmegaConf.create({"_target_": f"{__name__}.UsersOwn", "width": 0.5})
+    task, _ = prepare(config)
+    assert type(task.surrogate).__name__ == "UsersOwn"
+    assert len(task.epoch(0)) > 4
+
+
+MISTAKES = [
+    ("surrogate.beta=-1", "surrogate.beta = -1: must be a finite number above 0"),
+    ("surrogate.beta=steep", "surrogate.beta = 'steep'"),
+    ("surrogate=foo", "surrogate/foo"),
+    ("surrogate.bta=3", "bta"),
+    ("neuron=foo", "neuron/foo"),
+    ("neuron.tau_mem=0", "neuron.tau_mem = 0"),
+    ("neuron.reset=soon", "neuron.reset = 'soon': must be one of next, same"),
+    ("neuron.delay=3", "neuron.delay = 3: must be one of 0, 1"),
+    ("task.hidden=many", "hidden"),
+    ("task.hidden=0", "task.hidden = 0"),
+    ("task.trials=-2", "task.trials = -2"),
+    ("task.loss=l3", "task.loss = 'l3': must be one of l2, van_rossum"),
+    ("task.target.image=missing.png", "missing.png"),
+    ("task.target.method=magic", "method = 'magic'"),
+    ("task.escape.hidden.beta=0", "task.escape.hidden.beta = 0"),
+    ("task.replay=missing.npz", "missing.npz"),
+    ("task.input_rate=2000", "task.input_rate = 2000"),
+    ("surrogate._target_=sgtheory.neurons.SigmoidEscape", "is not a SurrogateDerivative"),
+    ("surrogate._target_=no.such.Class", "surrogate"),
+    ("task._target_=no.such.Task", "no.such.Task"),
+    ("trainer.epochs=-1", "trainer.epochs = -1"),
+    ("trainer.device=cuda", "trainer.device = 'cuda'"),
+    ("trainer.backend=gpu", "trainer.backend = 'gpu'"),
+    ("seed=-1", "seed = -1"),
+    ("logger=wandb logger.mode=sometimes", "logger.mode"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), MISTAKES, ids=[m[0] for m in MISTAKES])
+def test_a_mistake_gets_one_sentence(override, message, tmp_path, monkeypatch, capsys):
+    """In this process, through the same functions as the script, to be quick."""
+    import torch
+
+    from sgtheory.training.command import report_errors, start
+
+    if override == "trainer.device=cuda" and torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end, report_errors():
+        start(composed("trainer.epochs=1", *override.split()), tmp_path / "run")
+    assert end.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert message in errors
+    assert not (tmp_path / "run" / "records.csv").exists()
+
+
+def test_a_mistake_on_the_command_line(script, tmp_path):
+    for arguments in (("surrogate=foo",), ("surrogate.beta=-1",), ("-m", "surrogate.beta=-1,3")):
+        done = script("train.py", *arguments, f"runs={tmp_path / 'runs'}", cwd=tmp_path)
+        assert done.returncode == 2, done
+        assert done.stderr.splitlines()[-1].startswith("error: ")
+        assert "surrogate" in done.stderr
+        assert len(done.stderr.splitlines()) == (2 if "-m" in arguments else 1)  # a sweep says which job it was
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "multirun.yaml"]
