@@ -5,9 +5,11 @@ import numpy as np
 import torch
 from matplotlib.colors import LogNorm
 
+from sgtheory.errors import require_choice
 from sgtheory.figures._output import Claim, panel_letter
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.tasks.loop_integral import (
+    TABLE_NETS,
     LoopIntegralSettings,
     build_loop,
     build_net,
@@ -18,6 +20,52 @@ from sgtheory.theory import riemann_sum
 
 TRUE = "0.35"
 SHADES = ("#F2CF66", "#EBB400", "#9C7500")
+# Our own additions to C7: suffix, statement, net, and the surrogates that shall be conservative on it (None: all)
+TABLE_CLAIMS = (
+    ("layer", "Of a single perceptron, every surrogate gradient is a gradient", "perceptron, β = 25", None),
+    (
+        "depth",
+        "With a hidden layer, only the true derivative of the activation gives a gradient",
+        "hidden layer, β = 25",
+        {"sigmoid', 25"},
+    ),
+    (
+        "mean",
+        "The mean of the surrogate gradient over all paths of a deep stochastic net is not a gradient either",
+        "stochastic hidden layer, β = 5",
+        set(),
+    ),
+    ("silent", "Of a LIF layer without spikes, every surrogate gradient is a gradient", "LIF layer, silent", None),
+    ("reset", "Of a LIF layer with spikes, none is: the reset is enough to spoil it", "LIF layer", set()),
+)
+
+
+def _table_claims(table: list[dict]) -> list[Claim]:
+    """What the table of nets and surrogates says, as far as its rows are there."""
+    by_net = {}
+    for row in table:
+        by_net.setdefault(row["net"], {})[row["surrogate"]] = row
+
+    def listed(rows):
+        return ", ".join(f"{row['surrogate']} {row['largest_ratio']:.1g}" for row in rows)
+
+    claims = []
+    for suffix, statement, net, conservative in TABLE_CLAIMS:
+        if net in by_net:
+            rows = [row for row in by_net[net].values() if row["surrogate"] != "true gradient"]
+            found = {row["surrogate"] for row in rows if row["conservative"]}
+            expected = {row["surrogate"] for row in rows} if conservative is None else conservative
+            claims.append(
+                Claim(
+                    f"C7.{suffix}",
+                    statement,
+                    f"{net}: largest |circulation| / integral of |field|: {listed(rows)}; zero within the error for"
+                    f" {len(found)} of {len(rows)}",
+                    f"zero for {'all' if conservative is None else ', '.join(sorted(conservative)) or 'none'}",
+                    found == expected,
+                )
+            )
+    return claims
 
 
 def compute(
@@ -33,6 +81,7 @@ def compute(
     notebook_points: int = 1500,
     map_points: int = 201,
     betas: int = 41,
+    table_nets: tuple[str, ...] = tuple(TABLE_NETS),
     table_planes: tuple[int, ...] = (124,),
 ) -> dict:
     """Integrals of surrogate gradients and of the true gradient of the five-weight net around a closed loop.
@@ -48,9 +97,11 @@ def compute(
         notebook_points: number of points at which a plain sum is reported.
         map_points: resolution of panel A.
         betas: number of surrogate steepnesses in panel E, from 0.1 to 10 times ``beta``.
-        table_planes: seeds of the planes for the table of nets and surrogates (panel F).
+        table_nets, table_planes: nets of panel F (names in ``TABLE_NETS``) and seeds of the planes of their loops.
     """
     beta_sg = tuple(np.atleast_1d(beta_sg).tolist())
+    for name in table_nets:
+        require_choice(tuple(TABLE_NETS), table_nets=name)
     settings = LoopIntegralSettings(
         beta=beta, x=x, radius=radius, centre=centre, plane_seed=plane_seed, tolerance=tolerance
     )
@@ -74,7 +125,7 @@ def compute(
     plane = loop.centre + side[None, :, None] * loop.directions[0] + side[:, None, None] * loop.directions[1]
     table = [
         row | {"largest_ratio": max(np.abs(row["circulation"]) / np.maximum(row["variation"], 1e-300))}
-        for row in conservative_fields(planes=table_planes)
+        for row in conservative_fields({net: TABLE_NETS[net] for net in table_nets}, planes=table_planes)
     ]
 
     true, *circulations = (
@@ -95,7 +146,8 @@ def compute(
             f" over {notebook_points} points does not resolve beta = {beta:g}: true gradient {float(notebook[0]):+.2f}",
             "surrogate: different from zero by more than 100 errors; true: zero within its error",
             nonzero and zero and result.converged,
-        )
+        ),
+        *_table_claims(table),
     ]
     return {
         "beta": beta,
@@ -160,7 +212,7 @@ def _draw_map(axes, numbers):
 
 
 def _draw_along(upper, lower, numbers):
-    degrees, integrals = np.degrees(numbers["angles"]), np.asarray(numbers["integrated_surrogate"])
+    degrees, integrals = np.degrees(np.asarray(numbers["angles"])), np.asarray(numbers["integrated_surrogate"])
     upper.plot(degrees, numbers["output"], color=TRUE, label="output y")
     start = float(numbers["output"][0])
     upper.plot(degrees, start + np.asarray(numbers["integrated_true"]), ":", color="#B5483A", label="∫ true gradient")

@@ -140,7 +140,7 @@ class SpikeMatchingNet(FieldNet):
         return sum(pre * post for pre, post in self.shapes)
 
     def surrogate_output(self, points, surrogate):
-        spikes = self.inputs.expand(len(points), -1, -1)
+        spikes = self.inputs
         layers = points.split([pre * post for pre, post in self.shapes], dim=1)
         for weights, shape in zip(layers, self.shapes, strict=True):
             spikes, _ = lif(spikes @ weights.unflatten(1, shape), self.parameters, surrogate)
