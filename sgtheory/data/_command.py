@@ -51,12 +51,15 @@ def parse(description: str, positional: Mapping[str, str], settings: Mapping[str
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """End the program with one sentence on stderr: 1 if the network failed, 2 after a user's mistake."""
+    """End the program with one sentence on stderr: 1 if network or disk failed, 2 after a user's mistake."""
     try:
         yield
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, DownloadError) else 2)
+    except OSError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -44,7 +44,7 @@ def download(
     pause: float = 1.0,
     timeout: float = 30.0,
 ) -> None:
-    """Fetch ``url`` and store it as ``path`` if it passes ``check``.
+    """Fetch ``url`` and store it as ``path`` if it passes ``check``. A file that is there already is checked and kept.
 
     The bytes are collected in ``path`` + ``.part``, which is kept when the connection fails, so that this or another
     call goes on where it ended (HTTP Range), also from another server with the same file. Proxies are taken from the
@@ -60,6 +60,7 @@ def download(
         timeout: seconds to wait for an answer.
 
     Raises:
+        UserError: from ``check``, if ``path`` is there already and is not what it should be.
         NotThere: if the server has no such file.
         DownloadError: if the attempts are used up or the file fails its check; the ``.part`` is deleted in the latter
             case.
@@ -68,19 +69,21 @@ def download(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.exists():  # from the start, or since another process had the lock
+            check(path)
+            return
         resumed = part.exists()
-        while True:
-            _collect(url, part, progress, attempts, pause, timeout)
-            try:
-                check(part)
-            except UserError as error:
-                part.unlink()
-                if resumed:  # what was there may have been another file
-                    resumed = False
-                    continue
+        _collect(url, part, progress, attempts, pause, timeout)
+        try:
+            check(part)
+        except UserError as error:
+            part.unlink()
+            if not resumed:
                 raise DownloadError(f"{url} is not the right file: {error}") from None
+        else:
             part.replace(path)
             return
+    download(url, path, check, progress, attempts, pause, timeout)  # what was there was the part of another file
 
 
 def _collect(url: str, part: Path, progress: Progress | None, attempts: int, pause: float, timeout: float) -> None:
@@ -92,7 +95,7 @@ def _collect(url: str, part: Path, progress: Progress | None, attempts: int, pau
                 return
             reason = "the connection was cut"
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if isinstance(error, requests.exceptions.InvalidURL | requests.exceptions.InvalidSchema):
+            if isinstance(error, ValueError):  # as the library says that it cannot read an address
                 raise DownloadError(f"{url} is not an address to download from") from None
             reason = f"no connection ({type(error).__name__})"
         except _Refused as error:
@@ -172,8 +175,11 @@ def fetch_shd(
         DownloadError: if a file could not be fetched.
     """
     directory = Path(directory)
-    return [_present(directory, name, sums) or _fetch(directory, name, servers, sums, progress, settings)
-            for name in SHD_SPLITS]  # fmt: skip
+    present = [_present(directory, name, sums) for name in SHD_SPLITS]
+    return [
+        path or _fetch(directory, name, servers, sums, progress, settings)
+        for name, path in zip(SHD_SPLITS, present, strict=True)
+    ]
 
 
 def _present(directory: Path, name: str, sums: Mapping[str, str]) -> Path | None:
@@ -241,9 +247,6 @@ def fetch_radcliffe(
         DownloadError: if it could not be fetched or is not such a picture.
     """
     path = Path(path)
-    if path.exists():
-        _is_radcliffe(path)
-        return path
     try:
         download(f"{server.rstrip('/')}/{RADCLIFFE_FILE}", path, _is_radcliffe, progress, **settings)
     except DownloadError as error:

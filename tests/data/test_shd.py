@@ -1,0 +1,246 @@
+"""The event data set and the HDF5 format of SHD."""
+
+import gzip
+import io
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sgtheory.data import SpikeDataset, _shd, load_shd, write_shd
+from sgtheory.errors import ParameterError, UserError
+
+REGENERATED = Path(__file__).parents[3] / "shared" / "shd_regenerated"
+TIMES = [[0.001, 0.5, 0.6997], [], [0.25]]
+UNITS = [[0, 699, 3], [], [7]]
+
+
+def shd_file(path, times=TIMES, units=UNITS, labels=(0, 1, 1), keys=("zwei", "eins"), without=(), **types):
+    """Written with h5py alone, independently of write_shd."""
+    content = {
+        "spikes/times": (times, h5py.vlen_dtype(types.get("times_type", np.float16))),
+        "spikes/units": (units, h5py.vlen_dtype(types.get("units_type", np.uint16))),
+    }
+    with h5py.File(path, "w") as file:
+        for name, (rows, dtype) in content.items():
+            if name not in without:
+                column = file.create_dataset(name, (len(rows),), dtype)
+                for i, row in enumerate(rows):
+                    column[i] = np.array(row, h5py.check_vlen_dtype(dtype))
+        if "labels" not in without:
+            file["labels"] = np.array(labels, np.int32)
+        if "extra" not in without:
+            file["extra/speaker"] = np.arange(len(times), dtype=np.uint16)
+            file["extra/keys"] = np.array([key.encode() for key in keys])
+    return path
+
+
+def packed(path, how):
+    if how == "gz":
+        target = path.with_name(path.name + ".gz")
+        target.write_bytes(gzip.compress(path.read_bytes()))
+    else:
+        target = path.with_name(path.name + ".zip")
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.write(path, path.name)
+    path.unlink()
+    return target
+
+
+@pytest.mark.parametrize("how", ["h5", "gz", "zip"])
+def test_what_is_read_is_what_was_written(tmp_path, how):
+    path = shd_file(tmp_path / "shd_train.h5")
+    data = load_shd(path if how == "h5" else packed(path, how))
+    assert len(data) == 3
+    for i in range(3):
+        times, units = data[i]
+        np.testing.assert_array_equal(times, np.array(TIMES[i], np.float16).astype(np.float32))
+        np.testing.assert_array_equal(units, UNITS[i])
+    assert data.times.dtype == np.float32
+    assert data.units.dtype == np.uint16
+    assert data.labels.tolist() == [0, 1, 1]
+    assert data.speakers.tolist() == [0, 1, 2]
+    assert data.keys == ("zwei", "eins")
+
+
+def test_class_names_and_speakers_may_be_absent(tmp_path):
+    data = load_shd(shd_file(tmp_path / "a.h5", labels=(0, 19, 4), without=["extra"]))
+    assert data.keys[19] == "19"
+    assert data.speakers.tolist() == [-1, -1, -1]
+
+
+def test_data_cannot_be_changed(tmp_path):
+    data = load_shd(shd_file(tmp_path / "a.h5"))
+    with pytest.raises(ValueError, match="read-only"):
+        data.times[0] = 1
+    with pytest.raises(AttributeError):
+        data.name = "another"
+
+
+@pytest.mark.parametrize("block", [1024, 1])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"times": [[0.1], [0.1], [0.2, -0.5]], "units": [[1], [1], [1, 2]]}, r"time -0.5 in sample 2 is not a finite"),
+        ({"times": [[0.1], [np.nan], []], "units": [[1], [1], []]}, r"time nan in sample 1 "),
+        ({"times": [[0.1], [np.inf], []], "units": [[1], [1], []]}, r"time inf in sample 1 "),
+        ({"units": [[0, 1, 2], [], [700]]}, r"unit 700 in sample 2 is not from 0 to 699"),
+        ({"units": [[0, 1, -1], [], [7]], "units_type": np.int16}, r"unit -1 in sample 0 is not from 0 to 699"),
+        ({"units": [[0, 1, 2], [], [70000]], "units_type": np.uint32}, r"unit 70000 in sample 2 "),
+        ({"units": [[0, 1, 2], [4], [7]]}, r"sample 1 has 0 times, but 1 units"),
+        ({"labels": (0, 1, 2)}, r"label 2 of sample 2 is not from 0 to 1"),
+        ({"labels": (0, -1, 1)}, r"label -1 of sample 1 "),
+        ({"labels": (0, 1)}, r"3 samples in spikes/times, but 2 in labels"),
+        ({"units": UNITS[:2]}, r"3 samples in spikes/times, but 2 in units"),
+        ({"without": ["spikes/units"]}, r"not in the format of SHD.*units"),
+        ({"without": ["labels"]}, r"not in the format of SHD.*labels"),
+        ({"times": [], "units": [], "labels": ()}, "contains no samples"),
+    ],
+)
+def test_a_bad_file_is_named_with_its_bad_sample(tmp_path, monkeypatch, block, change, message):
+    monkeypatch.setattr(_shd, "SAMPLES_AT_ONCE", block)
+    path = shd_file(tmp_path / "bad.h5", **change)
+    with pytest.raises(UserError, match=rf"bad\.h5.*{message}") as error:
+        load_shd(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("how", ["h5", "gz", "zip"])
+def test_a_truncated_file_is_named(tmp_path, how):
+    path = shd_file(tmp_path / "short.h5")
+    path = path if how == "h5" else packed(path, how)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(UserError, match=r"short\.h5.*truncated"):
+        load_shd(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"nothing\.h5\.gz is not there"):
+        load_shd(tmp_path / "nothing.h5.gz")
+
+
+@pytest.mark.parametrize("member", ["../shd_train.h5", "/shd_train.h5", "a/../../shd_train.h5"])
+def test_a_zip_with_a_path_outside_is_refused(tmp_path, member):
+    content = shd_file(tmp_path / "content.h5").read_bytes()
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with zipfile.ZipFile(folder / "shd_train.h5.zip", "w") as archive:
+        archive.writestr(member, content)
+    with pytest.raises(UserError, match=r"shd_train\.h5\.zip is refused"):
+        load_shd(folder / "shd_train.h5.zip")
+    assert [path.name for path in folder.iterdir()] == ["shd_train.h5.zip"]
+    assert not (tmp_path / "shd_train.h5").exists()
+
+
+def test_name_is_shd_only_for_the_official_files(tmp_path, monkeypatch):
+    path = shd_file(tmp_path / "shd_train.h5")
+    assert load_shd(path).name == f"SHD format, {tmp_path.name}"
+    (tmp_path / "README.md").write_text("some text\n\n# My spikes\n# Another heading\n")
+    assert load_shd(path).name == "My spikes"
+    with h5py.File(path, "a") as file:
+        file.attrs["name"] = "spikes of somebody"
+    assert load_shd(path).name == "spikes of somebody"
+    monkeypatch.setitem(_shd.SHD_MD5, "shd_train.h5", _shd.md5(path))
+    assert load_shd(path).name == "SHD"
+    assert load_shd(path, name="given").name == "given"
+
+
+def test_write_and_read(tmp_path):
+    rng = np.random.default_rng(1)
+    times = [np.sort(rng.random(n)) for n in (5, 0, 3)]
+    units = [rng.integers(0, 700, n) for n in (5, 0, 3)]
+    data = SpikeDataset.from_samples(times, units, [2, 0, 1], ["a", "b", "c"], "mine", [4, 5, 6])
+    write_shd(tmp_path / "new" / "mine.h5", data, {"seed": 3})
+    back = load_shd(tmp_path / "new" / "mine.h5")
+    for field in ("units", "offsets", "labels", "speakers"):
+        np.testing.assert_array_equal(getattr(back, field), getattr(data, field))
+    np.testing.assert_array_equal(back.times, data.times.astype(np.float16).astype(np.float32))
+    assert (back.keys, back.name) == (data.keys, "mine")
+    with h5py.File(tmp_path / "new" / "mine.h5") as file:
+        assert file.attrs["seed"] == 3
+        assert h5py.check_vlen_dtype(file["spikes/times"].dtype) == np.float16
+        assert h5py.check_vlen_dtype(file["spikes/units"].dtype) == np.uint16
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.floats(0, 1, width=16), st.integers(0, 9)), max_size=20), min_size=1, max_size=4),
+    st.integers(1, 40),
+    st.sampled_from([0.001, 0.002, 0.0173, 0.25]),
+    st.none() | st.floats(0.01, 1),
+)
+def test_bins_are_those_of_a_loop_over_events(samples, steps, dt, duration):
+    times = [np.array([t for t, _ in sample], np.float32) for sample in samples]
+    units = [np.array([u for _, u in sample], np.uint16) for sample in samples]
+    data = SpikeDataset.from_samples(times, units, [0] * len(samples), ["a"], "x", channels=10)
+    expected = np.zeros((len(samples), steps, 10), np.uint8)
+    for i, sample in enumerate(samples):
+        for t, u in sample:
+            if int(t / dt) < steps and (duration is None or t < duration):
+                expected[i, int(t / dt), u] = 1
+    binned = data.bin(np.arange(len(samples))[::-1], steps, dt, duration)
+    np.testing.assert_array_equal(binned, expected[::-1])
+    assert binned.dtype == np.uint8
+
+
+def test_the_step_that_the_code_of_the_authors_leaves_out():
+    data = SpikeDataset.from_samples([[0.6985]], [[5]], [0], ["a"], "x")
+    assert data.bin([0], 350, 0.002)[0, 349, 5] == 1
+    assert data.bin([0], int(0.7 / 0.002), 0.002).shape == (1, 349, 700)
+    assert data.bin([0], int(0.7 / 0.002), 0.002).sum() == 0
+
+
+def test_times_are_scaled_in_higher_precision_than_they_are_stored(tmp_path):
+    """float16 has 11 bits: 0.6997 / 0.0001 = 6997 would be rounded to a multiple of 4, and 7 / 0.0001 overflow."""
+    data = load_shd(shd_file(tmp_path / "a.h5", times=[[0.7002], [], [7.0]], units=[[1], [], [2]]))
+    stored = float(np.float16(0.7002))
+    assert np.flatnonzero(data.bin([0], 8000, 1e-4)[0, :, 1]).tolist() == [int(stored / 1e-4)]
+    assert int(stored / 1e-4) % 4 != 0
+    assert np.flatnonzero(data.bin([2], 70001, 1e-4)[0, :, 2]).tolist() == [int(7.0 / 1e-4)]
+
+
+def test_bin_checks_its_arguments():
+    data = SpikeDataset.from_samples([[0.1]], [[5]], [0], ["a"], "x")
+    with pytest.raises(IndexError):
+        data.bin([1], 10, 0.002)
+    with pytest.raises(IndexError):
+        data.bin([-1], 10, 0.002)
+    for wrong in ((0, 0.002, None), (10, 0.0, None), (10, 0.002, -1.0)):
+        with pytest.raises(ParameterError):
+            data.bin([0], *wrong)
+    assert data.bin([], 10, 0.002).shape == (0, 10, 700)
+
+
+def test_split_has_the_sizes_of_the_paper_and_depends_on_the_seed_alone():
+    n = 8156
+    empty = np.zeros(0)
+    data = SpikeDataset(empty, empty, np.zeros(n + 1, int), np.zeros(n, int), np.zeros(n, int), ("a",), "x")
+    train, validation = data.split(0.1, seed=1)
+    assert (len(train), len(validation)) == (7340, 816)
+    np.testing.assert_array_equal(np.sort(np.concatenate((train, validation))), np.arange(n))
+    np.testing.assert_array_equal(train, data.split(0.1, seed=1)[0])
+    assert not np.array_equal(validation, data.split(0.1, seed=2)[1])
+    assert len(data.split(0, seed=1)[1]) == 0
+    with pytest.raises(ParameterError, match="fraction"):
+        data.split(1.0, seed=1)
+
+
+@pytest.mark.skipif(not REGENERATED.is_dir(), reason="shd_regenerated is not there")
+def test_regenerated_shd():
+    data = load_shd(REGENERATED / "shd_test.h5.gz")
+    assert data.name == "SHD (regenerated)"
+    assert len(data) == 2264
+    assert data.keys == _shd.SHD_KEYS
+    assert np.isin(data.speakers, (4, 5)).sum() == 1840
+    binned = data.bin(np.arange(50), 350, 0.002)
+    assert 0.005 < binned.mean() < 0.05
+
+
+def test_unpacking_happens_in_memory(tmp_path):
+    path = packed(shd_file(tmp_path / "shd_train.h5"), "gz")
+    assert isinstance(_shd._hdf5(path), io.BytesIO)
+    load_shd(path)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
