@@ -1,0 +1,134 @@
+"""The CUDA backend: what sgtheory.lif._reference defines, by Triton kernels (docs/cuda.md)."""
+
+import importlib.util
+
+import torch
+
+from sgtheory.errors import ParameterError
+from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
+from sgtheory.lif._cpu_noise import threshold_kind
+from sgtheory.lif._cpu_surrogate import surrogate_kind
+from sgtheory.lif._noise import Noise
+from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+
+MAX_RECURRENT_CHANNELS = 1024  # neurons of a dense layer; more do not fit into the registers of a program
+MAX_RECURRENT_NEURONS = 8192
+THRESHOLDS_AT_ONCE = 2**24  # of an escape function that the kernels do not know
+MAX_GRID_Y = 65535
+
+
+def cuda_available() -> tuple[bool, str]:
+    """Whether the kernels can run here, and if not, why."""
+    if torch.version.cuda is None:
+        return False, "this build of PyTorch has no CUDA"
+    if not torch.cuda.is_available():
+        return False, "PyTorch finds no CUDA device"
+    if importlib.util.find_spec("triton") is None:
+        return False, "triton is not installed (pip install 'sgtheory[cuda]')"
+    return True, ""
+
+
+def lif_cuda(
+    inputs: torch.Tensor,
+    parameters: LIFParameters,
+    surrogate: SurrogateDerivative,
+    escape: EscapeFunction,
+    noise: Noise,
+    recurrent: torch.Tensor | None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """See :func:`sgtheory.lif.lif`. Differentiable once, for ``inputs`` and ``recurrent``; float32.
+
+    Raises:
+        ParameterError: for float64, weights on another device, or a recurrent layer that one program cannot hold.
+    """
+    from sgtheory.lif import _cuda_ops as ops  # needs triton, which is optional
+
+    _require_float32(inputs)
+    layer = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT  # [batch, time, position, channel]
+    if recurrent is not None:
+        _check_recurrent(inputs, recurrent)
+        recurrent = recurrent.unsqueeze(2) if recurrent.ndim == 2 else recurrent
+    samples = noise.sample_indices(len(inputs)).to(inputs.device)
+    key = _signed(noise.seed | noise.stream << 32)
+    kind, scale, p0 = threshold_kind(escape)
+    thresholds = _thresholds(layer, escape, samples, noise.draw, key) if kind == GIVEN_THRESHOLD else None
+    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (inputs, recurrent))
+    attached = parameters.reset_gradient == "attached"
+    ops.unfused_surrogate.set(surrogate)
+    spikes, potentials, _ = ops.lif_forward(
+        layer,
+        recurrent,
+        thresholds,
+        samples,
+        _constants(parameters),
+        parameters.reset == "same",
+        attached,
+        parameters.delay,
+        [kind, noise.draw, key],
+        scale,
+        p0,
+        [float(number) for number in surrogate_kind(surrogate)],
+        # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
+        differentiated and attached and parameters.reset == "next",
+    )
+    if inputs.ndim == 3:
+        return spikes.squeeze(2), potentials.squeeze(2)
+    return spikes.mT, potentials.mT
+
+
+def readout_cuda(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
+    """See :func:`sgtheory.lif.leaky_readout`. Differentiable; float32.
+
+    Raises:
+        ParameterError: for float64.
+    """
+    from sgtheory.lif import _cuda_ops as ops
+
+    _require_float32(inputs)
+    return ops.leaky_filter(inputs, _constants(parameters), initial, parameters.delay, False)
+
+
+def _thresholds(
+    layer: torch.Tensor, escape: EscapeFunction, samples: torch.Tensor, draw: int, key: int
+) -> torch.Tensor:
+    """Thresholds of an escape function that the kernels do not know, in blocks of steps to bound what it needs."""
+    from sgtheory.lif import _cuda_ops as ops
+
+    batch, steps, neurons = *layer.shape[:2], layer.shape[2:].numel()
+    thresholds = layer.new_empty((batch, steps, neurons))
+    at_once = min(MAX_GRID_Y, max(1, THRESHOLDS_AT_ONCE // max(1, batch * neurons)))
+    for first in range(0, steps, at_once):
+        block = thresholds[:, first : first + at_once]
+        block[:] = escape.quantile(ops.uniform(samples, first, block.shape[1], neurons, draw, key))
+    return thresholds
+
+
+def _constants(parameters: LIFParameters) -> list[float]:
+    a_m = parameters.membrane_decay
+    return [a_m, parameters.synaptic_decay, 1 - a_m, float(parameters.threshold)]
+
+
+def _signed(word: int) -> int:
+    """The int64 with the same 64 bits."""
+    return word - 2**64 if word >= 2**63 else word
+
+
+def _require_float32(inputs: torch.Tensor) -> None:
+    if inputs.dtype != torch.float32:
+        raise ParameterError("inputs", str(inputs.dtype), "must be float32 (backend 'reference' takes float64, too)")
+
+
+def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
+    from sgtheory.lif._cuda_ops import padded
+
+    if recurrent.device != inputs.device:
+        raise ParameterError("recurrent", str(recurrent.device), f"must be on the device of inputs, {inputs.device}")
+    channels, positions = inputs.shape[2], inputs.shape[3:].numel()
+    if channels > MAX_RECURRENT_CHANNELS or padded(channels, 16) * padded(positions, 1) > MAX_RECURRENT_NEURONS:
+        raise ParameterError(
+            "inputs",
+            list(inputs.shape),
+            f"a recurrent layer can have {MAX_RECURRENT_CHANNELS} channels (or neurons without positions) and, with "
+            f"channels and positions rounded up to powers of two, {MAX_RECURRENT_NEURONS} neurons "
+            "(backend 'reference' has no limit)",
+        )

@@ -1,0 +1,239 @@
+"""LIF layers as Triton kernels: the whole time loop in one launch, the state of the neurons in registers.
+
+Arrays are contiguous, [batch, time, position, channel]; dense layers have one position. Within a step, the neuron at
+(position, channel) has the index position * channels + channel, which is also its index in the noise.
+
+The forward kernels repeat the operations of the reference in their order, and get the same bits if they are compiled
+without contraction into fused multiply-adds. No kernel reads memory that it has written (docs/cuda.md says why).
+"""
+
+import triton
+import triton.language as tl
+
+from sgtheory.lif import _cpu_noise, _cpu_surrogate, _noise
+from sgtheory.neurons._log import ATANH_SERIES, LN2
+
+NONE, SIGMOID, GIVEN = map(tl.constexpr, (_cpu_noise.NONE, _cpu_noise.SIGMOID, _cpu_noise.GIVEN))
+SUPERSPIKE = tl.constexpr(_cpu_surrogate.SUPERSPIKE)
+SIGMOID_SURROGATE = tl.constexpr(_cpu_surrogate.SIGMOID)
+GIVEN_SURROGATE = tl.constexpr(_cpu_surrogate.GIVEN)
+GROUP, COUNTERS = tl.constexpr(_noise.GROUP), tl.constexpr(_noise.COUNTERS)
+LN2 = tl.constexpr(LN2)
+C1, C3, C5, C7, C9, C11, C13 = map(tl.constexpr, ATANH_SERIES)
+EVENTS = tl.constexpr(4)  # spikes found by one reduction: four 16-bit indices fill 64 bits
+NOWHERE = tl.constexpr(2**30)  # beyond any array of weights, also after an index is added
+CHUNK = tl.constexpr(16)  # presynaptic channels multiplied at once in the backward pass, the least that tl.dot takes
+
+
+@triton.jit
+def log_ratio(a, b):
+    """log(a / b): the operations of sgtheory.neurons._log in the same order; ``/`` would not round correctly."""
+    bits_a, bits_b = a.to(tl.int32, bitcast=True), b.to(tl.int32, bitcast=True)
+    exponent = ((bits_a >> 23) - (bits_b >> 23)).to(tl.float32)
+    m_a = ((bits_a & 0x007FFFFF) | 0x3F800000).to(tl.float32, bitcast=True)
+    m_b = ((bits_b & 0x007FFFFF) | 0x3F800000).to(tl.float32, bitcast=True)
+    s = tl.div_rn(m_a - m_b, m_a + m_b)
+    z = s * s
+    series = C13 * z + C11
+    series = series * z + C9
+    series = series * z + C7
+    series = series * z + C5
+    series = series * z + C3
+    series = series * z + C1
+    return exponent * LN2 + series * s
+
+
+@triton.jit
+def uniform(first, step, sample, draw, key, BLOCK: tl.constexpr):
+    """Uniform numbers of neurons ``first`` ... ``first`` + BLOCK - 1, both multiples of 64 (see sgtheory.lif._noise).
+
+    ``key`` holds the seed in its lower 32 bits and the stream in the upper ones.
+    """
+    counter = first // GROUP * COUNTERS + tl.arange(0, BLOCK // GROUP * COUNTERS)
+    w0, w1, w2, w3 = tl.philox(key, counter, step, sample, draw)
+    words = tl.join(tl.join(w0, w2), tl.join(w1, w3)).reshape(BLOCK // GROUP, COUNTERS, 2, 2)
+    words = words.permute(0, 2, 3, 1).reshape(BLOCK)  # group, word (two bits), counter
+    return ((words >> 9).to(tl.float32) + 0.5) * 1.1920928955078125e-07  # 2**-23
+
+
+@triton.jit
+def recurrent_input(spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
+    """Weights of the presynaptic neurons that spike, summed from 0 in the order of their indices.
+
+    The spikes stay in registers: a reduction hands the next few indices to all threads. ``weight`` is
+    [kernel, channel pre, channel post]; it is read through the first-level cache.
+    """
+    SIZE: tl.constexpr = KERNEL * CHANNELS * CHANNELS
+    # V[tap, i, j] with tap = position pre - position post + KERNEL // 2 is at own + (index pre) * CHANNELS, and in the
+    # array if and only if there is such a connection
+    own = tl.where(inside, n % CHANNELS - (n // CHANNELS - KERNEL // 2) * CHANNELS * CHANNELS, NOWHERE)
+    rank = tl.cumsum(spike.to(tl.int32), 0)
+    events = tl.max(rank, 0)
+    total = tl.zeros(n.shape, tl.float32)
+    for first in range(1, events + 1, EVENTS):
+        which = rank - first
+        found = spike & (which >= 0) & (which < EVENTS)
+        indices = tl.sum(tl.where(found, n.to(tl.int64) << (16 * (which & (EVENTS - 1))), 0), 0)
+        for event in tl.static_range(EVENTS):
+            pre = ((indices >> (16 * event)) & 0xFFFF).to(tl.int32)
+            at = own + tl.where(first + event <= events, pre * CHANNELS, NOWHERE)
+            total += tl.load(weight + at, at.to(tl.uint32, bitcast=True) < SIZE, 0.0)
+    return total
+
+
+@triton.jit(do_not_specialize=["steps", "input_steps", "draw", "key"])
+def forward_kernel(
+    inputs, weight, thresholds, samples, spikes, potentials, currents, steps, input_steps, neurons,
+    a_m, a_s, gain, theta, scale, p0, draw: tl.int64, key: tl.int64,
+    SAME: tl.constexpr, DELAY: tl.constexpr, NOISE: tl.constexpr, KERNEL: tl.constexpr, CHANNELS: tl.constexpr,
+    KEEP_CURRENTS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Spikes and potentials of BLOCK neurons of one sample; with recurrence, these are all neurons.
+
+    ``input_steps`` is the distance of samples in ``inputs``: ``steps``, or 0 if they all share one input.
+    """
+    sample = tl.program_id(0).to(tl.int64)
+    first = tl.program_id(1) * BLOCK
+    n = first + tl.arange(0, BLOCK)
+    inside = n < neurons
+    index = tl.load(samples + sample).to(tl.int32)
+    u = tl.zeros([BLOCK], tl.float32)  # an object of its own for each state: see docs/cuda.md on aliases
+    current = tl.zeros([BLOCK], tl.float32)
+    on_the_way = tl.zeros([BLOCK], tl.float32)
+    for step in range(steps):
+        row = (sample * steps + step) * neurons
+        x = tl.load(inputs + (sample * input_steps + step) * neurons + n, inside, 0.0)
+        if NOISE == NONE:
+            q = 0.0
+        elif NOISE == GIVEN:
+            q = tl.load(thresholds + row + n, inside, 0.0)
+        else:
+            r = uniform(first, step, index, draw.to(tl.int32), key, BLOCK)
+            q = log_ratio(r, 1 - r if NOISE == SIGMOID else tl.full(r.shape, p0, tl.float32)) * scale
+        spike = inside & (u - theta > q)
+        tl.store(spikes + row + n, spike.to(tl.float32), inside)
+        tl.store(potentials + row + n, u, inside)
+        if KEEP_CURRENTS:
+            tl.store(currents + row + n, current, inside)
+        if KERNEL > 0:
+            x += recurrent_input(spike, n, inside, weight, CHANNELS, KERNEL)
+        keep = tl.where(spike, 0.0, 1.0)
+        if SAME:
+            u = a_m * u * keep + gain * current
+        else:
+            u = (a_m * u + gain * current) * keep
+        if DELAY:
+            x, on_the_way = on_the_way, x
+        current = a_s * current + x
+
+
+@triton.jit
+def surrogate_derivative(x, beta, scale, SURROGATE: tl.constexpr):
+    """The kinds of sgtheory.lif._cpu_surrogate, times ``scale``."""
+    if SURROGATE == SUPERSPIKE:
+        width = beta * tl.abs(x) + 1
+        return scale / (width * width)
+    elif SURROGATE == SIGMOID_SURROGATE:  # noqa: RET505 (Triton compiles one branch)
+        e = tl.exp(-beta * tl.abs(x))
+        return scale * e / ((1 + e) * (1 + e))
+    else:
+        return scale * tl.maximum(1 - beta * tl.abs(x), 0.0)
+
+
+@triton.jit
+def transposed_recurrent(signal, row, position, channel, weight, positions, channels, KERNEL: tl.constexpr):
+    """For every presynaptic neuron the sum over postsynaptic neurons of weight times signal, in a fixed order.
+
+    ``signal`` is [row, channel post], rows being positions of one or several samples, ``weight`` is
+    [kernel, channel post, channel pre]. Rows are shifted in registers, KERNEL * channels / CHUNK products are added up.
+    """
+    ROWS: tl.constexpr = signal.shape[0]
+    CHANNELS: tl.constexpr = signal.shape[1]
+    signal = signal.reshape(ROWS * CHANNELS)
+    total = tl.zeros([ROWS, CHANNELS], tl.float32)
+    for tap in range(KERNEL):
+        shift = KERNEL // 2 - tap
+        exists = ((position + shift >= 0) & (position + shift < positions))[:, None]
+        for first in range(0, CHANNELS, CHUNK):
+            post = first + tl.arange(0, CHUNK)
+            source = tl.where(exists, (row + shift)[:, None] * CHANNELS + post[None, :], 0)
+            shifted = tl.gather(signal, source.reshape(ROWS * CHUNK), 0).reshape(ROWS, CHUNK)
+            at = (tap * channels + post)[:, None] * channels + channel[None, :]
+            w = tl.load(weight + at, (post < channels)[:, None] & (channel < channels)[None, :], 0.0)
+            total = tl.dot(tl.where(exists, shifted, 0.0), w, total, input_precision="ieee")
+    return total
+
+
+@triton.jit(do_not_specialize=["batch", "steps"])
+def backward_kernel(
+    gradient, spikes, potentials, currents, derivatives, weight, out, batch, steps, positions, channels,
+    a_m, a_s, gain, theta, beta, scale,
+    SAME: tl.constexpr, ATTACHED: tl.constexpr, DELAY: tl.constexpr, SURROGATE: tl.constexpr, KERNEL: tl.constexpr,
+    SAMPLES: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+):  # fmt: skip
+    """Gradient for the input from the gradient for the spikes, in reverse time, of SAMPLES samples at a time.
+
+    POSITIONS and CHANNELS are padded to powers of two. Without recurrence, CHANNELS is a block of them.
+    """
+    row = tl.arange(0, SAMPLES * POSITIONS)
+    sample, position = tl.program_id(0).to(tl.int64) * SAMPLES + row // POSITIONS, row % POSITIONS
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    inside = ((sample < batch) & (position < positions))[:, None] & (channel < channels)[None, :]
+    g_u = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+    g_i = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+    g_later = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+    for back in range(steps):  # g_u, g_i are the adjoints of U[n+1], I[n+1] and become those of U[n], I[n]
+        step = sample * steps + (steps - 1 - back)
+        at = ((step * positions + position) * channels)[:, None] + channel[None, :]
+        u = tl.load(potentials + at, inside, 0.0)
+        keep = 1 - tl.load(spikes + at, inside, 0.0)
+        g_s = tl.load(gradient + at, inside, 0.0)
+        g_x = g_later if DELAY else g_i
+        tl.store(out + at, g_x, inside)
+        if KERNEL > 0:
+            g_s += transposed_recurrent(g_x, row, position, channel, weight, positions, channels, KERNEL)
+        if ATTACHED:
+            lost = a_m * u
+            if not SAME:
+                lost += gain * tl.load(currents + at, inside, 0.0)
+            g_s -= lost * g_u
+        if SURROGATE == GIVEN_SURROGATE:
+            derivative = tl.load(derivatives + at, inside, 0.0)
+        else:
+            derivative = surrogate_derivative(u - theta, beta, scale, SURROGATE)
+        g_later = g_i
+        g_i = a_s * g_i + gain * (g_u if SAME else keep * g_u)
+        g_u = a_m * keep * g_u + g_s * derivative
+
+
+@triton.jit(do_not_specialize=["steps"])
+def filter_kernel(
+    signal, out, steps, units, a_m, a_s, gain, initial,
+    DELAY: tl.constexpr, REVERSE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Synapse and membrane of units that never spike. In reverse time this is its own transpose."""
+    sample = tl.program_id(0).to(tl.int64)
+    unit = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = unit < units
+    u = tl.full([BLOCK], initial, tl.float32)
+    current = tl.zeros([BLOCK], tl.float32)
+    on_the_way = tl.zeros([BLOCK], tl.float32)
+    for step in range(steps):
+        at = (sample * steps + (steps - 1 - step if REVERSE else step)) * units + unit
+        x = tl.load(signal + at, inside, 0.0)
+        u = a_m * u + gain * current
+        tl.store(out + at, u, inside)
+        if DELAY:
+            x, on_the_way = on_the_way, x
+        current = a_s * current + x
+
+
+@triton.jit(do_not_specialize=["first_step", "draw", "key"])
+def uniform_kernel(samples, out, first_step, neurons, draw: tl.int64, key: tl.int64, BLOCK: tl.constexpr):
+    """The uniform numbers of sgtheory.lif.Noise: one step of one sample per program."""
+    sample, step = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    for first in range(0, neurons, BLOCK):
+        n = first + tl.arange(0, BLOCK)
+        index = tl.load(samples + sample).to(tl.int32)
+        r = uniform(first, first_step + step, index, draw.to(tl.int32), key, BLOCK)
+        tl.store(out + (sample * tl.num_programs(1) + step) * neurons + n, r, n < neurons)

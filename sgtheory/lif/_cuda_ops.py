@@ -1,0 +1,206 @@
+"""The Triton kernels as operators of PyTorch: shapes, launches and derivatives.
+
+Layers are [batch, time, position, channel] here; dense layers have one position, and their weights [post, pre, 1].
+"""
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+from triton import cdiv, next_power_of_2
+
+from sgtheory.lif import _cuda_kernels as kernels
+from sgtheory.lif._cpu_surrogate import GIVEN
+
+BLOCK = 256  # neurons that a program follows through time if there is no recurrence
+ROWS = 16  # positions x samples that a program of the recurrent backward pass has at least; tl.dot takes no fewer
+
+# A surrogate that the kernels do not know; it cannot pass through an operator, which takes tensors and numbers only.
+unfused_surrogate = ContextVar("surrogate of the forward pass under way")
+
+
+def padded(size: int, least: int) -> int:
+    """The power of two from ``size`` on, or ``least``."""
+    return max(least, next_power_of_2(size))
+
+
+@custom_op("sgtheory::lif_forward", mutates_args=())
+def lif_forward(
+    inputs: Tensor,
+    recurrent: Tensor | None,
+    thresholds: Tensor | None,
+    samples: Tensor,
+    constants: Sequence[float],  # a_m, a_s, 1 - a_m, theta
+    same: bool,
+    attached: bool,
+    delay: int,
+    noise: Sequence[int],  # kind of threshold, draw, key
+    noise_scale: float,
+    p0: float,
+    surrogate: Sequence[float],  # kind, beta, scale
+    keep_currents: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Spikes, potentials and, if asked for, currents."""
+    batch, steps, positions, channels = inputs.shape
+    neurons = positions * channels
+    shared = inputs.stride(0) == 0
+    inputs = (inputs[:1] if shared else inputs).contiguous()
+    spikes, potentials, currents = outputs = _empty_outputs(inputs, batch, keep_currents)
+    if recurrent is None:
+        weight, taps, block = None, 0, min(BLOCK, padded(neurons, 64))
+    else:
+        weight, taps, block = recurrent.permute(2, 1, 0).contiguous(), recurrent.shape[2], padded(neurons, 64)
+    if spikes.numel():
+        kind, draw, key = noise
+        with torch.cuda.device_of(inputs):
+            kernels.forward_kernel[batch, cdiv(neurons, block)](
+                inputs, weight, thresholds, samples, spikes, potentials, currents,
+                steps, 0 if shared else steps, neurons, *constants, noise_scale, p0, draw, key,
+                SAME=same, DELAY=delay, NOISE=kind, KERNEL=taps, CHANNELS=channels if taps else 1,
+                KEEP_CURRENTS=keep_currents, BLOCK=block,
+                # 64 registers: two programs of 512 threads fit on a multiprocessor
+                num_warps=max(1, min(32, block // 128)), maxnreg=64 if block >= 2048 else None,
+                enable_fp_fusion=False,
+            )  # fmt: skip
+    return outputs
+
+
+@lif_forward.register_fake
+def _(inputs, *arguments):
+    return _empty_outputs(inputs, inputs.shape[0], keep_currents=arguments[-1])
+
+
+def _empty_outputs(inputs: Tensor, batch: int, keep_currents: bool) -> tuple[Tensor, Tensor, Tensor]:
+    shape = batch, *inputs.shape[1:]
+    return inputs.new_empty(shape), inputs.new_empty(shape), inputs.new_empty(shape if keep_currents else 0)
+
+
+@custom_op("sgtheory::lif_backward", mutates_args=())
+def lif_backward(
+    gradient: Tensor,
+    recurrent: Tensor | None,
+    spikes: Tensor,
+    potentials: Tensor,
+    currents: Tensor,
+    derivatives: Tensor | None,
+    constants: Sequence[float],
+    same: bool,
+    attached: bool,
+    delay: int,
+    surrogate: Sequence[float],
+) -> Tensor:
+    """Gradient for the input of every neuron in every step from the gradient for its spikes."""
+    batch, steps, positions, channels = gradient.shape
+    gradient = gradient.contiguous()
+    out = torch.empty_like(gradient)
+    if recurrent is None:
+        positions, channels = 1, positions * channels
+        weight, taps, samples, rows, block = None, 0, 1, 1, min(BLOCK, padded(channels, 32))
+    else:
+        weight, taps = recurrent.permute(2, 0, 1).contiguous(), recurrent.shape[2]
+        rows, block = padded(positions, 1), padded(channels, kernels.CHUNK.value)
+        samples = max(1, ROWS // rows)
+    tile = samples * rows * block
+    if out.numel():
+        kind, beta, scale = surrogate
+        with torch.cuda.device_of(gradient):
+            kernels.backward_kernel[cdiv(batch, samples), cdiv(channels, block)](
+                gradient, spikes, potentials, currents, derivatives, weight, out,
+                batch, steps, positions, channels, *constants, beta, scale,
+                SAME=same, ATTACHED=attached, DELAY=delay, SURROGATE=int(kind), KERNEL=taps,
+                SAMPLES=samples, POSITIONS=rows, CHANNELS=block,
+                # 8 neurons per thread, 16 of wide layers; one stage: loads stay where the program has them
+                num_warps=max(1, min(8, tile // 256), min(32, tile // 512)), num_stages=1,
+            )  # fmt: skip
+    return out
+
+
+@lif_backward.register_fake
+def _(gradient, *_):
+    return torch.empty_like(gradient, memory_format=torch.contiguous_format)
+
+
+@custom_op("sgtheory::recurrent_gradient", mutates_args=())
+def recurrent_gradient(gradient: Tensor, spikes: Tensor, taps: int) -> Tensor:
+    """Gradient for the recurrent weights [post, pre, kernel]: one product over all samples and steps."""
+    channels = spikes.shape[3]
+    if spikes.shape[2] == taps == 1:
+        return (gradient.flatten(0, 2).T @ spikes.flatten(0, 2)).unsqueeze(2)
+    gradient, spikes = (rows.flatten(0, 1).mT for rows in (gradient, spikes))
+    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        return torch.nn.grad.conv1d_weight(spikes, [channels, channels, taps], gradient, padding=taps // 2)
+
+
+@recurrent_gradient.register_fake
+def _(gradient, spikes, taps):
+    return gradient.new_empty((spikes.shape[3], spikes.shape[3], taps))
+
+
+def _save_for_backward(ctx, inputs, output):
+    _, recurrent, _, _, constants, same, attached, delay, _, _, _, surrogate, _ = inputs
+    ctx.save_for_backward(recurrent, *output)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+    ctx.settings = constants, same, attached, delay, surrogate
+    ctx.unfused = unfused_surrogate.get() if surrogate[0] == GIVEN else None
+
+
+def _differentiate(ctx, gradient, *_):
+    recurrent, spikes, potentials, currents = ctx.saved_tensors
+    theta = ctx.settings[0][3]
+    derivatives = ctx.unfused.derivative(potentials - theta, spikes).contiguous() if ctx.unfused else None
+    for_inputs = lif_backward(gradient, recurrent, spikes, potentials, currents, derivatives, *ctx.settings)
+    for_recurrent = recurrent_gradient(for_inputs, spikes, recurrent.shape[2]) if ctx.needs_input_grad[1] else None
+    return for_inputs, for_recurrent, *[None] * 11
+
+
+lif_forward.register_autograd(_differentiate, setup_context=_save_for_backward)
+
+
+@custom_op("sgtheory::leaky_filter", mutates_args=())
+def leaky_filter(signal: Tensor, constants: Sequence[float], initial: float, delay: int, reverse: bool) -> Tensor:
+    """Potentials U[1] ... U[time] of units that never spike, [batch, time, unit]; or the transpose of that map."""
+    batch, steps, units = signal.shape
+    signal = signal.contiguous()
+    out = torch.empty_like(signal)
+    block = min(BLOCK, padded(units, 32))
+    if out.numel():
+        with torch.cuda.device_of(signal):
+            kernels.filter_kernel[batch, cdiv(units, block)](
+                signal, out, steps, units, *constants[:3], initial,
+                DELAY=delay, REVERSE=reverse, BLOCK=block, num_warps=cdiv(block, 128), enable_fp_fusion=False,
+            )  # fmt: skip
+    return out
+
+
+@leaky_filter.register_fake
+def _(signal, *_):
+    return torch.empty_like(signal, memory_format=torch.contiguous_format)
+
+
+def _keep_settings(ctx, inputs, output):
+    _, ctx.constants, _, ctx.delay, ctx.reverse = inputs
+
+
+def _filter_back(ctx, gradient):
+    return leaky_filter(gradient, ctx.constants, 0.0, ctx.delay, not ctx.reverse), *[None] * 4
+
+
+leaky_filter.register_autograd(_filter_back, setup_context=_keep_settings)
+
+
+@custom_op("sgtheory::uniform", mutates_args=())
+def uniform(samples: Tensor, first_step: int, steps: int, neurons: int, draw: int, key: int) -> Tensor:
+    """The uniform numbers of :class:`sgtheory.lif.Noise`, [sample, step, neuron], computed where ``samples`` are."""
+    out = samples.new_empty((len(samples), steps, neurons), dtype=torch.float32)
+    if out.numel():
+        with torch.cuda.device_of(samples):
+            kernels.uniform_kernel[len(samples), steps](samples, out, first_step, neurons, draw, key, BLOCK=BLOCK)
+    return out
+
+
+@uniform.register_fake
+def _(samples, first_step, steps, neurons, draw, key):
+    return samples.new_empty((len(samples), steps, neurons), dtype=torch.float32)
