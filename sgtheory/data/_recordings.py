@@ -1,5 +1,6 @@
 """Recordings of spoken words as spike trains in the format of SHD."""
 
+import contextlib
 import os
 import re
 from collections.abc import Collection
@@ -64,11 +65,12 @@ def recordings_to_spikes(
             raise UserError(f"{paths[i]} cannot be used: {error}") from None
 
     times, units = [], []
-    for t, u in map_threads(hear, range(len(paths))):
-        times.append(t)
-        units.append(u)
-        if progress:
-            progress(len(times), len(paths))
+    with contextlib.closing(map_threads(hear, range(len(paths)))) as hearing:
+        for t, u in hearing:
+            times.append(t)
+            units.append(u)
+            if progress:
+                progress(len(times), len(paths))
     name = name or directory.absolute().name
     return SpikeDataset.from_samples(times, units, labels, keys, name, speakers, ear.channels)
 

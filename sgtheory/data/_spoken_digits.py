@@ -5,6 +5,7 @@ of the vocal tract, loudness of the background and so on, and turned into spikes
 channels and the parting of speakers are those of SHD: speakers 4 and 5 are heard in the test set only.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,10 +96,11 @@ def spoken_digits(
         ready, total = 0, sum((train, test)[split] for split in missing)
         for split in missing:
             samples = []
-            for sample in _make(seed, split, (train, test)[split]):
-                samples.append(sample)
-                if progress:
-                    progress(ready := ready + 1, total)
+            with contextlib.closing(_make(seed, split, (train, test)[split])) as making:
+                for sample in making:
+                    samples.append(sample)
+                    if progress:
+                        progress(ready := ready + 1, total)
             labels, speakers, times, units = zip(*samples, strict=True)
             data = SpikeDataset.from_samples(times, units, labels, SHD_KEYS, NAME, speakers)
             write_shd(paths[split], data, _provenance(seed, split))

@@ -158,6 +158,15 @@ def test_threads_leave_what_was_not_begun():
     results.close()
     assert len(begun) < 500
 
+    def arguments():
+        yield from range(1000)
+        raise RuntimeError("no more")
+
+    begun.clear()
+    with pytest.raises(RuntimeError, match="no more"):
+        next(map_threads(work, arguments()))
+    assert len(begun) < 500
+
 
 def test_auto_is_shd_if_both_files_are_there(made, tmp_path):
     folder, _, _ = made
