@@ -47,7 +47,7 @@ def _table_claims(table: list[dict]) -> list[Claim]:
         by_net.setdefault(row["net"], {})[row["surrogate"]] = row
 
     def listed(rows):
-        return ", ".join(f"{row['surrogate']} {row['largest_ratio']:.1g}" for row in rows)
+        return "; ".join(f"{row['surrogate'].replace(',', '')} {row['largest_ratio']:.1g}" for row in rows)
 
     claims = []
     for suffix, statement, net, conservative in TABLE_CLAIMS:
