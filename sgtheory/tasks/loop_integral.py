@@ -52,6 +52,7 @@ class LoopIntegralSettings:
         rate: of its inputs and targets (spikes per step).
         tolerance: wanted absolute error of the integrals.
         max_points: stop refining before more points than this would be evaluated.
+        name: of the task.
 
     Raises:
         ParameterError: naming the setting that is out of range.
@@ -70,6 +71,7 @@ class LoopIntegralSettings:
     rate: float = 0.1
     tolerance: float = 1e-8
     max_points: int = 1_000_000
+    name: str = "loop_integral"
 
     def __post_init__(self):
         require_choice(NETS, net=self.net)
@@ -77,6 +79,9 @@ class LoopIntegralSettings:
         require_positive(tolerance=self.tolerance, max_points=self.max_points)
         if len(self.layers) < 2 or not all(isinstance(size, int) and size > 0 for size in self.layers):
             raise ParameterError("layers", list(self.layers), "must be two or more positive whole numbers")
+        for name in ("plane_seed", "net_seed"):
+            if not 0 <= getattr(self, name) < 2**32:
+                raise ParameterError(name, getattr(self, name), "must be in [0, 2**32)")
         if not self.centre_sd >= 0:
             raise ParameterError("centre_sd", self.centre_sd, "must be 0 or more")
         if self.rate > 1:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from scipy.stats import ortho_group
 
-from sgtheory.errors import ParameterError, require_positive
+from sgtheory.errors import ParameterError, UserError, require_positive
 
 _FIRST_INTERVALS = 64
 _POINTS_AT_ONCE = 8192
@@ -111,6 +111,7 @@ def circulation(
 
     Raises:
         ParameterError: ``tolerance`` is not positive or ``max_points`` is too small for the first round.
+        UserError: a field or signal is not finite.
     """
     require_positive(tolerance=tolerance)
     smallest = 3 * _FIRST_INTERVALS * len(_NODES)
@@ -140,6 +141,8 @@ def circulation(
         errors = _SAFETY * (halves.sum(-1) - whole).abs()
         errors[fields : 2 * fields] = 0  # |F . d theta| is reported, not refined
         value, error = halves[:fields].sum((1, 2)), errors.sum(1)
+        if not error.isfinite().all():
+            raise UserError("a field is not a finite number somewhere on the loop, so it has no integral")
         table.append({"points": points, "value": value, "error": error[:fields]})
         converged = bool((error <= tolerance).all())
         split = (errors > tolerance / len(left)).any(0)

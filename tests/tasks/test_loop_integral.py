@@ -107,6 +107,8 @@ def test_a_centre_for_every_parameter():
         ("tolerance", 0.0),
         ("max_points", 0),
         ("centre_sd", -1.0),
+        ("plane_seed", -1),
+        ("net_seed", 2**32),
         ("steps", 0),
         ("rate", 1.5),
     ],

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import ortho_group
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, UserError
 from sgtheory.theory import Loop, circulation, gradient_field, riemann_sum
 
 
@@ -110,6 +110,11 @@ def test_the_table_shows_the_error_shrinking_with_the_points():
     assert points == sorted(points)
     assert errors[-1] <= 1e-5 < 100 * 1e-5 < errors[0]
     assert result.table[-1]["value"][0] == result.value[0]
+
+
+def test_a_field_that_is_not_finite_is_an_error():
+    with pytest.raises(UserError, match="not a finite number"):
+        circulation(lambda p: (p / (p > 0))[None], a_loop())
 
 
 def test_riemann_sum_converges_to_the_same_value():
