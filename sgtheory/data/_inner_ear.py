@@ -39,7 +39,9 @@ class BasilarMembrane:
         z  = sqrt(2 C0 / h) (i J0(k) + Y0(k)) / (J1(k) - i Y1(k)),   k = (2 w / alpha) sqrt(2 / (h C0))
         v  = (2 w / xi) (p / p(0)) z                                    velocity for unit velocity of the stapes
 
-    for waves exp(-i w t).
+    These are equations for waves exp(-i w t). SHD was made with the usual Fourier transform, which has exp(+i w t): in
+    it the wave runs backwards, so that low channels lead by up to 25 ms instead of lagging. That is the default here,
+    since it is what SHD looks like.
 
     Args:
         stiffness: C0.
@@ -50,6 +52,7 @@ class BasilarMembrane:
         mass: m of the membrane.
         damping: delta.
         length: place of the last channel (the first is at 0).
+        causal: take the complex conjugate of v, so that the wave runs from the base to the apex.
 
     Raises:
         ParameterError: naming the parameter that is out of range.
@@ -63,16 +66,18 @@ class BasilarMembrane:
     mass: float = 0.05
     damping: float = 0.15
     length: float = 3.5
+    causal: bool = False
 
     def __post_init__(self):
-        require_positive(**{k: getattr(self, k) for k in self.__dataclass_fields__ if k != "stiffness_offset"})
+        free = ("stiffness_offset", "causal")
+        require_positive(**{name: getattr(self, name) for name in self.__dataclass_fields__ if name not in free})
 
     def resonance(self, place: np.ndarray) -> np.ndarray:
         """Frequency (Hz) at which stiffness and mass cancel: 22.5 kHz at the base, 110 Hz at the apex."""
         return np.sqrt((self.stiffness * np.exp(-self.decay * place) - self.stiffness_offset) / self.mass) / (2 * np.pi)
 
     def transfer(self, place: np.ndarray, frequency: np.ndarray) -> np.ndarray:
-        """Transfer function v [place, frequency] (complex128), in the convention exp(+i w t) of the Fourier transform.
+        """Transfer function v [place, frequency] (complex128), to multiply a Fourier transform with.
 
         Args:
             place: equally spaced, from 0; the integral of the wave number is a trapezoidal sum over them.
@@ -92,7 +97,8 @@ class BasilarMembrane:
         p_base = np.sqrt(base / g[:1]) * hankel1e(0, base)
         k = 2 * w / self.decay * math.sqrt(2 / (self.height * self.stiffness))
         z = math.sqrt(2 * self.stiffness / self.height) * (1j * jv(0, k) + yv(0, k)) / (jv(1, k) - 1j * yv(1, k))
-        return np.conj(2 * w / xi * p / p_base * z)
+        velocity = 2 * w / xi * p / p_base * z
+        return np.conj(velocity) if self.causal else velocity
 
 
 @dataclass(frozen=True)
@@ -234,7 +240,7 @@ class InnerEar:
         """Velocity of the membrane [place, time], float32, at the sample rate of the ear."""
         sound = resample(_checked(sound), sample_rate, self.sample_rate)
         sound *= self.rms / np.sqrt(np.mean(sound**2))
-        length = -(-(len(sound) + FFT_BLOCK // 2) // FFT_BLOCK) * FFT_BLOCK  # silence for the response to end in
+        length = -(-(len(sound) + FFT_BLOCK // 2) // FFT_BLOCK) * FFT_BLOCK  # silence, so that nothing comes round
         spectrum = scipy.fft.rfft(sound, length).astype(np.complex64)
         velocity = scipy.fft.irfft(spectrum * _transfer(self.membrane, self.places, length, self.sample_rate), length)
         return velocity[:, : len(sound)]

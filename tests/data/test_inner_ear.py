@@ -1,15 +1,18 @@
 """The model of the inner ear against independent solutions of its equations."""
 
+from pathlib import Path
+
 import mpmath
 import numpy as np
 import pytest
 import scipy.fft
 from scipy.integrate import solve_ivp
 
-from sgtheory.data import BasilarMembrane, BushyCell, HairCell, InnerEar
+from sgtheory.data import BasilarMembrane, BushyCell, HairCell, InnerEar, load_shd
 from sgtheory.data import _inner_ear as inner_ear
 from sgtheory.errors import ParameterError, UserError
 
+REGENERATED = Path(__file__).parents[3] / "shared" / "shd_regenerated"
 RATE = 48000
 SECOND = np.arange(RATE) / RATE
 
@@ -47,7 +50,7 @@ def test_transfer_function_at_high_precision(place, frequency):
     k = 2 * w / alpha * mpmath.sqrt(2 / (h * stiffness))
     j0, y0, j1, y1 = mpmath.besselj(0, k), mpmath.bessely(0, k), mpmath.besselj(1, k), mpmath.bessely(1, k)
     z = mpmath.sqrt(2 * stiffness / h) * (1j * j0 + y0) / (j1 - 1j * y1)
-    expected = complex(mpmath.conj(2 * w / xi(place) * pressure(place) / pressure(0) * z))
+    expected = complex(2 * w / xi(place) * pressure(place) / pressure(0) * z)
 
     places = np.linspace(0, 3.5, 3501)
     value = BasilarMembrane().transfer(places, [frequency])[np.searchsorted(places, place - 1e-9), 0]
@@ -66,17 +69,52 @@ def test_places_of_the_tones():
     np.testing.assert_allclose(resonance[peaks] / tones, 1.12, atol=0.02)  # the wave is largest before its place
 
 
-def test_the_membrane_does_not_move_before_the_sound():
+def impulse_responses(**settings):
+    """[place, time], time 0 in the middle, and the time."""
     n = 1 << 15
     frequency = scipy.fft.rfftfreq(n, 1 / RATE)
     transfer = np.zeros((117, len(frequency)), complex)
-    transfer[:, 1:] = BasilarMembrane().transfer(np.linspace(0, 3.5, 117), frequency[1:])
-    energy = scipy.fft.irfft(transfer, n) ** 2
-    before = energy[20:, n // 2 :].sum(axis=1) / energy[20:].sum(axis=1)
-    assert before.max() < 2e-3
-    delay = (energy[:, : n // 2] @ np.arange(n // 2)) / energy[:, : n // 2].sum(axis=1) / RATE
-    assert (np.diff(delay[20:]) > 0).all()  # the wave travels from the base to the apex
+    transfer[:, 1:] = BasilarMembrane(**settings).transfer(np.linspace(0, 3.5, 117), frequency[1:])
+    return scipy.fft.fftshift(scipy.fft.irfft(transfer, n), axes=1), np.arange(-n // 2, n // 2) / RATE
+
+
+def test_the_causal_membrane_does_not_move_before_the_sound():
+    response, time = impulse_responses(causal=True)
+    energy = response[20:] ** 2 / np.sum(response[20:] ** 2, axis=1, keepdims=True)
+    assert energy[:, time < 0].sum(axis=1).max() < 2e-3
+    delay = energy @ time
+    assert (np.diff(delay) > 0).all()  # the wave travels from the base to the apex
     assert 0.015 < delay[-1] < 0.04
+
+
+def test_by_default_the_wave_runs_backwards_as_in_shd():
+    response, _ = impulse_responses()
+    causal, _ = impulse_responses(causal=True)
+    np.testing.assert_allclose(response[:, 1:], causal[:, :0:-1], atol=1e-9 * np.abs(causal).max())
+
+
+def lead(data, samples, channels=(580, 600), bins=1600, most=20):
+    """By how many bins of 0.5 ms the spikes of the second channel come before those of the first."""
+    correlation = np.zeros(2 * most + 1)
+    for i in samples:
+        times, units = data[i]
+        first, second = (np.histogram(times[np.abs(units - c) < 4], bins, (0, 0.0005 * bins))[0] for c in channels)
+        first, second = (x - np.convolve(x, np.ones(41) / 41, "same") for x in (first * 1.0, second * 1.0))
+        correlation += [first[most:-most] @ np.roll(second, k)[most:-most] for k in range(-most, most + 1)]
+    return correlation.argmax() - most
+
+
+def test_latencies_are_those_of_shd():
+    """Neighbouring channels fire one after the other, by default the lower one first."""
+    noise = np.convolve(np.random.default_rng(1).standard_normal(RATE), np.ones(80))  # below 300 Hz
+    for membrane, low, high in ((BasilarMembrane(), 2, 4), (BasilarMembrane(causal=True), -4, -2)):
+        times, units = InnerEar(membrane=membrane).spikes(noise, RATE, np.random.default_rng(0))
+        assert low <= lead([(times, units.astype(int))], [0], bins=2000) <= high
+    if not REGENERATED.is_dir():
+        pytest.skip("the rest compares with shd_regenerated, which is not there")
+    data = load_shd(REGENERATED / "shd_test.h5.gz")
+    events = {i: (data[i][0], data[i][1].astype(int)) for i in range(60)}
+    assert 2 <= lead(events, events) <= 4
 
 
 @pytest.mark.parametrize("frequency", [200, 1000, 4000])
