@@ -39,9 +39,9 @@ class BasilarMembrane:
         z  = sqrt(2 C0 / h) (i J0(k) + Y0(k)) / (J1(k) - i Y1(k)),   k = (2 w / alpha) sqrt(2 / (h C0))
         v  = (2 w / xi) (p / p(0)) z                                    velocity for unit velocity of the stapes
 
-    These are equations for waves exp(-i w t). SHD was made with the usual Fourier transform, which has exp(+i w t): in
-    it the wave runs backwards, so that low channels lead by up to 25 ms instead of lagging. That is the default here,
-    since it is what SHD looks like.
+    These are equations for waves exp(-i w t). SHD (regenerated) looks as if they had been used with the usual Fourier
+    transform, which has exp(+i w t): the wave runs backwards, and low channels lead by up to 25 ms instead of lagging.
+    That is the default, so that spikes made here are comparable with it.
 
     Args:
         stiffness: C0.
