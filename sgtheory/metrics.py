@@ -99,7 +99,9 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
 def _van_rossum(spikes, target, slow, fast, gain, distances):
     trials, steps, neurons = spikes.shape
     for b in prange(trials):
-        synapse, membrane, squares = np.zeros((3, neurons))
+        synapse = np.zeros(neurons)
+        membrane = np.zeros(neurons)
+        squares = np.zeros(neurons)
         for n in range(steps):
             s, z = spikes[b, n], target[n]
             for j in range(neurons):

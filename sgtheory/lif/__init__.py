@@ -6,17 +6,21 @@ are not back-propagation.
 """
 
 from sgtheory.lif._cpu import simulate
+from sgtheory.lif._network import Layer, Readout, spiking_network
 from sgtheory.lif._noise import Noise
 from sgtheory.lif._op import BACKENDS, leaky_readout, lif
 from sgtheory.lif._synapses import filter_cascade, weight_gradient, weighted_spikes
 
 __all__ = [
     "BACKENDS",
+    "Layer",
     "Noise",
+    "Readout",
     "filter_cascade",
     "leaky_readout",
     "lif",
     "simulate",
+    "spiking_network",
     "weight_gradient",
     "weighted_spikes",
 ]

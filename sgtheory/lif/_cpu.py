@@ -31,7 +31,9 @@ def forward_kernel(
         here = slice(first, first + size)
         source = b % inputs.shape[0]  # trials may share one input
         one, zero = potentials.dtype.type(1), potentials.dtype.type(0)
-        u, current, q = np.zeros((3, size), potentials.dtype)
+        u = np.zeros(size, potentials.dtype)
+        current = np.zeros(size, potentials.dtype)
+        q = np.zeros(size, potentials.dtype)
         words = np.empty((size + GROUP - 1) // GROUP * GROUP, np.uint32)
         for n in range(steps):
             if kind == GIVEN_THRESHOLD:
@@ -68,7 +70,10 @@ def backward_kernel(
         here = slice(first, first + size)
         source = b % inputs.shape[0]
         one, zero = potentials.dtype.type(1), potentials.dtype.type(0)
-        g_u, g_i, derivative, current = np.zeros((4, size), potentials.dtype)
+        g_u = np.zeros(size, potentials.dtype)
+        g_i = np.zeros(size, potentials.dtype)
+        derivative = np.zeros(size, potentials.dtype)
+        current = np.zeros(size, potentials.dtype)
         # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
         currents = np.zeros((steps if attached and not same else 0, size), potentials.dtype)
         for n in range(1 + delay, currents.shape[0]):

@@ -4,6 +4,7 @@ import torch
 
 from sgtheory.errors import ParameterError, require_choice
 from sgtheory.lif._cpu import LIFOnCPU
+from sgtheory.lif._cpu_blocks import RecurrentLIFOnCPU
 from sgtheory.lif._noise import Noise
 from sgtheory.lif._reference import lif_reference, readout_reference
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
@@ -56,7 +57,8 @@ def lif(
     >>> spikes[0, :, 0]
     tensor([0., 0., 1., 0., 1., 0.])
     """
-    backend = _checked(inputs, backend)
+    _check_inputs(inputs)
+    backend = checked_backend(inputs.device, backend)
     if noise is None:
         if not isinstance(escape, Step):
             raise ParameterError("noise", None, f"must be given for {type(escape).__name__}, which is random")
@@ -66,7 +68,11 @@ def lif(
     if backend == "reference":
         spikes, potential = lif_reference(inputs, parameters, surrogate, escape, noise, recurrent)
         return spikes, potential.detach()
-    return LIFOnCPU.apply(inputs, parameters, escape, surrogate, noise)
+    if recurrent is None and inputs.ndim == 3:
+        return LIFOnCPU.apply(inputs, parameters, escape, surrogate, noise)
+    channels_last = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT
+    outputs = RecurrentLIFOnCPU.apply(channels_last, recurrent, parameters, escape, surrogate, noise)
+    return tuple(o.squeeze(2) if inputs.ndim == 3 else o.mT for o in outputs)
 
 
 def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float = 0.0) -> torch.Tensor:
@@ -82,25 +88,32 @@ def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: floa
     Returns:
         U[1] ... U[time], [batch, time, unit], differentiable.
     """
-    _checked(inputs, "auto")
+    _check_inputs(inputs)
     return readout_reference(inputs, parameters, initial)
 
 
-def _checked(inputs: torch.Tensor, backend: str) -> str:
-    """Refuse what no backend can take; the backend that will be used."""
+def checked_backend(device: torch.device, backend: str) -> str:
+    """The backend that will be used for tensors on ``device``.
+
+    Raises:
+        ParameterError: if it is unknown or not available there; it is never replaced silently.
+    """
     require_choice(BACKENDS, backend=backend)
+    on_cpu = device.type == "cpu"
+    if backend == "cpu" and not on_cpu:
+        raise ParameterError("backend", backend, f"needs inputs on the CPU, and these are on {device}")
+    if backend == "auto":
+        return "cpu" if on_cpu else "reference"
+    return backend
+
+
+def _check_inputs(inputs: torch.Tensor) -> None:
     if inputs.ndim not in (3, 4) or inputs.dtype not in (torch.float32, torch.float64) or not inputs.shape[1]:
         raise ParameterError(
             "inputs",
             f"{inputs.dtype} of shape {list(inputs.shape)}",
             "must be float32 or float64 of shape [batch, time, neuron] or [batch, time, channel, position], time > 0",
         )
-    on_cpu = inputs.device.type == "cpu"
-    if backend == "cpu" and not on_cpu:
-        raise ParameterError("backend", backend, f"needs inputs on the CPU, and these are on {inputs.device}")
-    if backend == "auto":
-        return "cpu" if on_cpu else "reference"
-    return backend
 
 
 def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:

@@ -9,11 +9,21 @@ from numba import njit, prange
 PARTS = 8  # of the rows (samples x steps) in a weight gradient
 
 
-@njit(inline="always")
+@njit(cache=True, error_model="numpy", nogil=True)
 def events(spikes, found):
-    """Write the indices of the neurons that spike into ``found``, ascending; return how many there are."""
+    """Write the indices of the neurons that spike into ``found``, ascending; return how many there are.
+
+    spikes: uint8 [neuron], contiguous. found: int64, one longer than there are neurons.
+    """
     count = 0
-    for i in range(spikes.size):
+    whole = spikes.size // 8 if spikes.size % 8 == 0 else 0  # eight silent neurons are passed over at once
+    words = spikes[: 8 * whole].view(np.uint64)
+    for word in range(whole):
+        if words[word]:
+            for i in range(8 * word, 8 * word + 8):
+                found[count] = i
+                count += spikes[i] != 0
+    for i in range(8 * whole, spikes.size):
         found[count] = i
         count += spikes[i] != 0  # without a branch, which a processor cannot predict here
     return count
@@ -23,7 +33,7 @@ def events(spikes, found):
 def weighted_spikes(spikes, weight, out):
     """out[b, n] = sum over the neurons i that spike of weight[i].
 
-    spikes [batch, time, pre] (any type, 0 or not), weight [pre, post], out [batch, time, post].
+    spikes uint8 [batch, time, pre], weight [pre, post], out [batch, time, post].
     """
     batch, steps, pre = spikes.shape
     for part in prange(batch * PARTS):
@@ -42,7 +52,7 @@ def weighted_spikes(spikes, weight, out):
 def weight_gradient(spikes, gradient, out):
     """out[i] = sum over samples and steps in which neuron i spikes of gradient[b, n].
 
-    spikes [batch, time, pre], gradient [batch, time, post], out [pre, post].
+    spikes uint8 [batch, time, pre], gradient [batch, time, post], out [pre, post].
     """
     batch, steps, pre = spikes.shape
     rows = batch * steps
@@ -75,7 +85,8 @@ def filter_cascade(signal, slow, fast, gain, lag, reverse, out):
     """
     batch, steps, neurons = signal.shape
     for b in prange(batch):
-        synapse, membrane = np.zeros((2, neurons), out.dtype)
+        synapse = np.zeros(neurons, out.dtype)
+        membrane = np.zeros(neurons, out.dtype)
         for m in range(min(lag, steps)):
             out[b, steps - 1 - m if reverse else m] = 0
         for m in range(steps - lag):  # what comes later arrives after the end

@@ -1,0 +1,237 @@
+"""A stack of LIF layers with a readout as one operation."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sgtheory.errors import ParameterError
+from sgtheory.lif._cpu_blocks import (
+    LayerOnCPU,
+    ReadoutOnCPU,
+    blocks,
+    kernel_first,
+    like_weight,
+    ordered_sum,
+    run_blocks,
+)
+from sgtheory.lif._noise import Noise
+from sgtheory.lif._op import checked_backend, leaky_readout, lif
+from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A spiking layer without its weights.
+
+    Args:
+        parameters: time constants, reset, delay.
+        surrogate: what passes errors back.
+        escape: how it spikes.
+        stride: of the convolution from the layer below.
+        padding: of the convolution from the layer below, zeros.
+    """
+
+    parameters: LIFParameters
+    surrogate: SurrogateDerivative
+    escape: EscapeFunction
+    stride: int = 1
+    padding: int = 0
+
+    def positions(self, below: int, kernel: int) -> int:
+        """Length of the layer over a layer of length ``below``."""
+        return (below + 2 * self.padding - kernel) // self.stride + 1
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Units that integrate and never spike: parameters and U[0]."""
+
+    parameters: LIFParameters
+    initial: float = -1e-3
+
+
+def spiking_network(
+    inputs: torch.Tensor,
+    layers: Sequence[Layer],
+    weights: Sequence[torch.Tensor],
+    recurrent: Sequence[torch.Tensor | None],
+    readout: Readout,
+    readout_weight: torch.Tensor,
+    noise: Noise | None = None,
+    backend: str = "auto",
+    recompute: bool = False,
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Spikes through convolutional LIF layers to readout units (Section 8.4.2).
+
+    Layer l draws its noise from stream ``noise.stream + l``. Each layer is :func:`sgtheory.lif.lif` of the convolution
+    of the spikes below, the readout :func:`sgtheory.lif.leaky_readout` of the weighted spikes of the last layer.
+
+    Args:
+        inputs: spikes, uint8, 0 or 1, [batch, time, channel, position] or [batch, time, position] for one channel. They
+            have no gradient.
+        layers: from the input up.
+        weights: for each layer [post, pre, kernel]; a dense layer has a kernel as long as the layer below.
+        recurrent: for each layer [channel, channel, odd kernel], or None.
+        readout: time constants and initial potential of the readout.
+        readout_weight: [unit, channel * position] of the last layer, channel-major as ``torch.flatten`` gives it.
+        noise: as in :func:`sgtheory.lif.lif`.
+        backend: as in :func:`sgtheory.lif.lif`. The compiled backend runs blocks of samples through all layers and
+            stores potentials once, spikes as bytes.
+        recompute: do not store potentials and spikes but compute them again for the backward pass: a third more time,
+            memory that does not grow with the number of samples (compiled backend).
+
+    Returns:
+        potentials: U[1] ... U[time] of the readout units, [batch, time, unit], differentiable.
+        counts: spikes of each neuron summed over time, one [batch, channel, position] for each layer, differentiable.
+
+    Raises:
+        ParameterError: for inputs or weights of the wrong type or shape.
+    """
+    if inputs.ndim == 3:
+        inputs = inputs.unsqueeze(2)
+    if inputs.ndim != 4 or inputs.dtype != torch.uint8 or not inputs.shape[1]:
+        given = f"{inputs.dtype} of shape {list(inputs.shape)}"
+        raise ParameterError("inputs", given, "must be uint8 of shape [batch, time, channel, position], time > 0")
+    shapes = _shapes(inputs, layers, weights, recurrent, readout_weight)
+    noise = noise or Noise(seed=0)
+    if checked_backend(inputs.device, backend) == "cpu":
+        recurrent_given = [v for v in recurrent if v is not None]
+        which = [v is not None for v in recurrent]
+        store = torch.is_grad_enabled() and not recompute
+        potentials, *counts = _NetworkOnCPU.apply(
+            inputs, layers, readout, noise, store, shapes, which, readout_weight, *weights, *recurrent_given
+        )
+        return potentials, counts
+    spikes = inputs.to(readout_weight.dtype)
+    counts = []
+    for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
+        flat = torch.nn.functional.conv1d(spikes.flatten(0, 1), weight, stride=layer.stride, padding=layer.padding)
+        spikes, _ = lif(
+            flat.unflatten(0, spikes.shape[:2]),
+            layer.parameters,
+            layer.surrogate,
+            layer.escape,
+            noise.at(stream=noise.stream + index),
+            within,
+            backend,
+        )
+        counts.append(spikes.sum(dim=1))
+    return leaky_readout(spikes.flatten(2) @ readout_weight.T, readout.parameters, readout.initial), counts
+
+
+def _shapes(inputs, layers, weights, recurrent, readout_weight) -> list[tuple[int, int]]:
+    """(channels, positions) of the input and every layer."""
+    shapes = [tuple(inputs.shape[2:])]
+    for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
+        channels, positions = shapes[-1]
+        name = f"weights[{index}]"
+        if weight.ndim != 3 or weight.shape[1] != channels or layer.positions(positions, weight.shape[2]) < 1:
+            below = f"{channels} channels and {positions} positions"
+            raise ParameterError(name, list(weight.shape), f"must be [post, pre, kernel] and fit {below} below")
+        post = weight.shape[0]
+        if within is not None and (
+            list(within.shape[:2]) != [post, post] or within.ndim != 3 or not within.shape[2] % 2
+        ):
+            allowed = f"must be None or [{post}, {post}, odd kernel]"
+            raise ParameterError(f"recurrent[{index}]", list(within.shape), allowed)
+        shapes.append((post, layer.positions(positions, weight.shape[2])))
+    channels, positions = shapes[-1]
+    if readout_weight.ndim != 2 or readout_weight.shape[1] != channels * positions:
+        allowed = f"must be [unit, {channels * positions}]"
+        raise ParameterError("readout_weight", list(readout_weight.shape), allowed)
+    return shapes
+
+
+class _NetworkOnCPU(torch.autograd.Function):
+    """Blocks of samples, each through all layers; see :func:`spiking_network`."""
+
+    @staticmethod
+    def forward(ctx, inputs, layers, readout, noise, store, shapes, which, readout_weight, *tensors):
+        dtype = readout_weight.dtype
+        weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
+        recurrent = [next(given) if there else None for there in which]
+        batch, steps = inputs.shape[:2]
+        sources = inputs.mT.reshape(batch, steps, -1).contiguous().numpy()
+        channels, positions = shapes[-1]
+        units = len(readout_weight)
+        last = readout_weight.detach().view(units, channels, positions).mT.reshape(units, -1)
+        ctx.stack = [
+            LayerOnCPU(
+                layer.parameters,
+                layer.escape,
+                layer.surrogate,
+                noise.at(stream=noise.stream + index),
+                kernel_first(weight, shape[0], dtype),
+                kernel_first(within, shape[0], dtype),
+                shape[0] * shape[1],
+                layer.stride,
+                layer.padding,
+            )
+            for index, (layer, weight, within, shape) in enumerate(
+                zip(layers, weights, recurrent, shapes[1:], strict=True)
+            )
+        ]
+        ctx.readout = ReadoutOnCPU(readout.parameters, readout.initial, last.T.contiguous().numpy())
+        ctx.sources, ctx.samples = sources, noise.sample_indices(batch).numpy()
+        ctx.shapes, ctx.which, ctx.weights, ctx.recurrent = shapes, which, weights, recurrent
+        ctx.set_materialize_grads(False)
+
+        potentials = np.empty((batch, steps, units), ctx.readout.weight.dtype)
+        counts = [np.empty((batch, layer.neurons), potentials.dtype) for layer in ctx.stack]
+
+        def forward(block):
+            activity = _run(ctx, block)
+            for count, (_, spikes) in zip(counts, activity, strict=True):
+                spikes.sum(axis=1, dtype=count.dtype, out=count[block])
+            potentials[block] = ctx.readout.forward(activity[-1][1])
+            return activity if store else None
+
+        ctx.activity = run_blocks(forward, blocks(batch))
+        shaped = [
+            torch.from_numpy(count).view(batch, p, c).mT for count, (c, p) in zip(counts, shapes[1:], strict=True)
+        ]
+        return torch.from_numpy(potentials), *shaped
+
+    @staticmethod
+    def backward(ctx, gradient, *gradient_counts):
+        batch, steps, units = len(ctx.sources), ctx.sources.shape[1], ctx.readout.weight.shape[1]
+        if gradient is None:
+            gradient = torch.zeros(batch, steps, units, dtype=ctx.weights[0].dtype)
+        gradient = gradient.contiguous().numpy()
+        counts = [None if g is None else g.mT.reshape(batch, -1).contiguous().numpy() for g in gradient_counts]
+
+        def backward(item):
+            block, activity = item
+            activity = _run(ctx, block) if activity is None else activity
+            readout, above = ctx.readout.backward(gradient[block], activity[-1][1])
+            parts = [readout]
+            for index in reversed(range(len(ctx.stack))):
+                below = activity[index - 1][1] if index else ctx.sources[block]
+                counted = None if counts[index] is None else counts[index][block]
+                weight, recurrent, above, _ = ctx.stack[index].backward(
+                    above, counted, below, *activity[index], to_sources=index > 0, to_inputs=False
+                )
+                parts += [weight, recurrent]
+            return parts
+
+        parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
+        ctx.activity = [None] * len(ctx.activity)  # what a second backward pass needs is computed again
+        readout, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
+        channels, positions = ctx.shapes[-1]
+        readout = torch.from_numpy(readout.T.reshape(units, positions, channels)).mT.reshape(units, -1)
+        weights = [like_weight(g, w) for g, w in zip(totals[-2::-2], ctx.weights, strict=True)]
+        recurrent = [like_weight(g, v) for g, v in zip(totals[::-2], ctx.recurrent, strict=True) if v is not None]
+        return (None,) * 7 + (readout, *weights, *recurrent)
+
+
+def _run(ctx, block: slice) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Potentials and spikes of every layer for a block of samples."""
+    spikes = ctx.sources[block]
+    nothing = np.zeros((len(spikes), 0, 0), ctx.readout.weight.dtype)
+    activity = []
+    for layer in ctx.stack:
+        potentials, spikes = layer.forward(spikes, nothing, ctx.samples[block])
+        activity.append((potentials, spikes))
+    return activity
