@@ -57,8 +57,8 @@ def uniform(first, step, sample, draw, key, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def recurrent_input(spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
-    """Weights of the presynaptic neurons that spike, summed from 0 in the order of their indices.
+def input_from_events(spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
+    """Weights of the presynaptic neurons that spike, added up from 0 in the order of their indices.
 
     The spikes stay in registers: a reduction hands the next few indices to all threads. ``weight`` is
     [kernel, channel pre, channel post]; it is read through the first-level cache.
@@ -81,12 +81,40 @@ def recurrent_input(spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: tl
     return total
 
 
+@triton.jit
+def input_from_words(spike, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
+    """The same sum in the same order, where the spikes of all channels at a position fit into a word of bits.
+
+    Each position takes the words in reach of the kernel and looks up one bit after the other. This is several times
+    faster than looking at every spike everywhere; the rounds are those of the position with the most spikes.
+    """
+    POSITIONS: tl.constexpr = spike.shape[0] // CHANNELS
+    WORD: tl.constexpr = tl.uint32 if CHANNELS <= 32 else tl.uint64
+    spike = spike.reshape(POSITIONS, CHANNELS)
+    position, channel = tl.arange(0, POSITIONS), tl.arange(0, CHANNELS)
+    bit = tl.full([CHANNELS], 1, WORD) << channel.to(WORD)
+    words = tl.sum(tl.where(spike, bit[None, :], 0), 1)
+    most = tl.max(tl.sum(spike.to(tl.int32), 1), 0)
+    total = tl.zeros([POSITIONS, CHANNELS], tl.float32)
+    for tap in range(KERNEL):
+        source = position + tap - KERNEL // 2
+        exists = (source >= 0) & (source < POSITIONS)
+        word = tl.where(exists, tl.gather(words, tl.where(exists, source, 0), 0), 0)
+        for _ in range(most):
+            rest = word & (word - 1)
+            pre = ((word ^ rest).to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127  # exponent of the lowest bit
+            at = ((tap * CHANNELS + pre) * CHANNELS)[:, None] + channel[None, :]
+            total += tl.load(weight + at, (word != 0)[:, None], 0.0)
+            word = rest
+    return total.reshape(POSITIONS * CHANNELS)
+
+
 @triton.jit(do_not_specialize=["steps", "input_steps", "draw", "key"])
 def forward_kernel(
     inputs, weight, thresholds, samples, spikes, potentials, currents, steps, input_steps, neurons,
     a_m, a_s, gain, theta, scale, p0, draw: tl.int64, key: tl.int64,
     SAME: tl.constexpr, DELAY: tl.constexpr, NOISE: tl.constexpr, KERNEL: tl.constexpr, CHANNELS: tl.constexpr,
-    KEEP_CURRENTS: tl.constexpr, BLOCK: tl.constexpr,
+    WORDS: tl.constexpr, KEEP_CURRENTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spikes and potentials of BLOCK neurons of one sample; with recurrence, these are all neurons.
 
@@ -115,8 +143,10 @@ def forward_kernel(
         tl.store(potentials + row + n, u, inside)
         if KEEP_CURRENTS:
             tl.store(currents + row + n, current, inside)
-        if KERNEL > 0:
-            x += recurrent_input(spike, n, inside, weight, CHANNELS, KERNEL)
+        if WORDS:
+            x += input_from_words(spike, weight, CHANNELS, KERNEL)
+        elif KERNEL > 0:
+            x += input_from_events(spike, n, inside, weight, CHANNELS, KERNEL)
         keep = tl.where(spike, 0.0, 1.0)
         if SAME:
             u = a_m * u * keep + gain * current

@@ -15,6 +15,7 @@ from sgtheory.lif import _cuda_kernels as kernels
 from sgtheory.lif._cpu_surrogate import GIVEN
 
 BLOCK = 256  # neurons that a program follows through time if there is no recurrence
+CHANNELS_OF_A_WORD = (4, 8, 16, 32, 64)  # spikes of one position as bits
 ROWS = 16  # positions x samples that a program of the recurrent backward pass has at least; tl.dot takes no fewer
 
 # A surrogate that the kernels do not know; it cannot pass through an operator, which takes tensors and numbers only.
@@ -59,6 +60,7 @@ def lif_forward(
                 inputs, weight, thresholds, samples, spikes, potentials, currents,
                 steps, 0 if shared else steps, neurons, *constants, noise_scale, p0, draw, key,
                 SAME=same, DELAY=delay, NOISE=kind, KERNEL=taps, CHANNELS=channels if taps else 1,
+                WORDS=taps > 0 and positions > 1 and channels in CHANNELS_OF_A_WORD,
                 KEEP_CURRENTS=keep_currents, BLOCK=block,
                 # 64 registers: two programs of 512 threads fit on a multiprocessor
                 num_warps=max(1, min(32, block // 128)), maxnreg=64 if block >= 2048 else None,

@@ -1,10 +1,8 @@
 """The Triton kernels against the reference, run by Triton's interpreter on the CPU.
 
 The interpreter has to be chosen before Triton is imported, so test_cuda.py runs this file in a process of its own.
-Weights and inputs are multiples of 1/64, so that sums over neurons are exact in any order and bits can be compared.
 """
 
-import itertools
 import os
 
 os.environ["TRITON_INTERPRET"] = "1"
@@ -12,123 +10,48 @@ os.environ["TRITON_INTERPRET"] = "1"
 import numpy as np
 import pytest
 import torch
+from cuda_cases import (
+    ESCAPES,
+    NOISE,
+    OPTIONS,
+    SIGMOID,
+    SURROGATES,
+    Triangular,
+    assert_like_reference,
+    assert_same,
+    fast,
+    layer,
+    run,
+    sixty_fourths,
+)
 from torch.library import opcheck
 
 from sgtheory.errors import ParameterError
 from sgtheory.lif import Noise, _cuda, _cuda_ops, _noise, _reference
-from sgtheory.neurons import (
-    ErfEscape,
-    EscapeDerivative,
-    EscapeFunction,
-    ExponentialEscape,
-    LIFParameters,
-    MultilayerSpiker,
-    RectifiedLinear,
-    ScaledSigmoidDerivative,
-    ScaledSuperSpike,
-    SigmoidDerivative,
-    SigmoidEscape,
-    Step,
-    StraightThrough,
-    SuperSpike,
-)
-
-NOISE = Noise(seed=2**32 - 2, stream=2**31 + 5, draw=2**32 - 1, samples=torch.tensor([7, 2**32 - 1]))
-FAST = {"tau_mem": 3e-3, "tau_syn": 2e-3}
-ESCAPE = SigmoidEscape(beta=3.0)
-
-
-class Triangular(EscapeFunction):
-    """An escape function of a user's own."""
-
-    def value(self, x):
-        return torch.clamp(0.5 + x, 0, 1)
-
-
-ESCAPES = [Step(), ESCAPE, ExponentialEscape(delta_u=0.4), ErfEscape(sigma=0.5), Triangular()]
-SURROGATES = [
-    SuperSpike(beta=5.0),
-    ScaledSuperSpike(beta=5.0),
-    SigmoidDerivative(beta=5.0),
-    ScaledSigmoidDerivative(beta=5.0),
-    RectifiedLinear(beta=0.7),
-    StraightThrough(),
-    EscapeDerivative(ESCAPE),
-    MultilayerSpiker(),
-]
-# [time, neuron] or [time, channel, position], kernel (0: none): several 64-groups, blocks, chunks of 16 channels,
-# samples per program, and a kernel wider than the layer
-LAYERS = {
-    "feedforward": ((6, 300), 0),
-    "dense": ((6, 21), 1),
-    "convolution": ((6, 3, 7), 3),
-    "many channels": ((5, 18, 5), 5),
-    "few positions": ((5, 3, 2), 5),
-    "channels without recurrence": ((5, 3, 7), 0),
-}
-
-
-def sixty_fourths(low, high, *shape, seed=0):
-    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed)) / 64
-
-
-def layer(name):
-    """Inputs that let 10 to 20 % of the neurons spike, and recurrent weights."""
-    shape, kernel = LAYERS[name]
-    inputs = sixty_fourths(-128, 256, 2, *shape)
-    if not kernel:
-        return inputs, None
-    neurons = shape[1]
-    return inputs, sixty_fourths(-80, 64, neurons, neurons, *[kernel] * (len(shape) == 3), seed=1)
-
-
-def run(backend, inputs, recurrent, parameters, surrogate=SURROGATES[0], escape=ESCAPE, noise=NOISE):
-    """Spikes, potentials and gradients."""
-    leaves = [t.detach().requires_grad_() for t in (inputs, recurrent) if t is not None]
-    spikes, potentials = backend(leaves[0], parameters, surrogate, escape, noise, (*leaves, None)[1])
-    weights = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(2))
-    return spikes.detach(), potentials.detach(), *torch.autograd.grad((spikes * weights).sum(), leaves)
-
-
-def assert_same(expected, found):
-    """Spikes and potentials bit for bit, gradients to rounding relative to the largest."""
-    assert expected[0].mean() > 0.02
-    for e, f in zip(expected[:2], found[:2], strict=True):
-        assert torch.equal(e, f)
-    for e, f in zip(expected[2:], found[2:], strict=True):
-        assert e.abs().max() > 0
-        torch.testing.assert_close(f, e, rtol=0, atol=2e-6 * e.abs().max().item())
-
-
-OPTIONS = [*itertools.product(("next", "same"), ("attached", "detached"), (0, 1))]
+from sgtheory.neurons import LIFParameters, Step
 
 
 @pytest.mark.parametrize(("reset", "reset_gradient", "delay"), OPTIONS)
 @pytest.mark.parametrize("name", ["feedforward", "dense", "convolution"])
 def test_every_option_on_every_kind_of_layer(name, reset, reset_gradient, delay):
-    parameters = LIFParameters(**FAST, reset=reset, reset_gradient=reset_gradient, delay=delay)
-    inputs, recurrent = layer(name)
-    case = inputs, recurrent, parameters
-    assert_same(run(_reference.lif_reference, *case), run(_cuda.lif_cuda, *case))
+    parameters = fast(reset=reset, reset_gradient=reset_gradient, delay=delay)
+    assert_like_reference(*layer(name), parameters)
 
 
 @pytest.mark.parametrize("name", ["many channels", "few positions", "channels without recurrence"])
 def test_shapes_that_need_padding(name):
-    case = *layer(name), LIFParameters(**FAST, reset_gradient="attached")
-    assert_same(run(_reference.lif_reference, *case), run(_cuda.lif_cuda, *case))
+    assert_like_reference(*layer(name), fast(reset_gradient="attached"))
 
 
 @pytest.mark.parametrize("i", range(len(SURROGATES)))
 def test_every_escape_function_and_surrogate(i):
     inputs = sixty_fourths(-128, 256, 2, 6, 20)
-    case = inputs, None, LIFParameters(**FAST, threshold=0.8), SURROGATES[i], ESCAPES[i % len(ESCAPES)]
-    assert_same(run(_reference.lif_reference, *case), run(_cuda.lif_cuda, *case))
+    assert_like_reference(inputs, None, fast(threshold=0.8), SURROGATES[i], ESCAPES[i % len(ESCAPES)])
 
 
 def test_thresholds_in_blocks_of_steps(monkeypatch):
-    case = sixty_fourths(-128, 256, 2, 5, 20), None, LIFParameters(**FAST), SURROGATES[0], Triangular()
     monkeypatch.setattr(_cuda, "THRESHOLDS_AT_ONCE", 2 * 2 * 20)
-    assert_same(run(_reference.lif_reference, *case), run(_cuda.lif_cuda, *case))
+    assert_like_reference(sixty_fourths(-128, 256, 2, 5, 20), None, fast(), SURROGATES[0], Triangular())
 
 
 def test_uniform_numbers_are_those_of_the_noise():
@@ -137,45 +60,51 @@ def test_uniform_numbers_are_those_of_the_noise():
     assert torch.equal(found, NOISE.uniform(2, range(5, 7), 300))
 
 
-def test_recurrent_input_is_summed_in_the_order_of_neurons(monkeypatch):
+@pytest.mark.parametrize("name", ["dense", "convolution"])
+def test_recurrent_input_is_summed_in_the_order_of_neurons(name, monkeypatch):
     """Weights whose sum depends on the order: adding them one by one gives the bits of the kernel."""
-    inputs, _ = layer("dense")
-    recurrent = torch.randn(21, 21, generator=torch.Generator().manual_seed(3)) * 0.3
-    case = inputs, recurrent, LIFParameters(**FAST)
+    inputs, recurrent = layer(name)
+    recurrent = torch.randn(recurrent.shape, generator=torch.Generator().manual_seed(3)) * 0.5
+    case = inputs, recurrent, fast()
     found = run(_cuda.lif_cuda, *case)
+    shape = inputs.shape[2:]
+    neurons = torch.arange(shape.numel()).view(shape).movedim(0, -1).flatten().tolist()  # channels count fastest
+    alone = _reference.recurrent_input(torch.eye(len(neurons)).view(-1, *shape), recurrent)  # what each one gives
 
     def one_by_one(order):
         def recurrent_input(spikes, weight):
             total = torch.zeros_like(spikes)
             for k in order:
-                total = total + spikes[:, k, None] * weight[:, k]
+                total = total + spikes.flatten(1)[:, k].view(-1, *[1] * len(shape)) * alone[k]
             return total
 
-        monkeypatch.setattr(_reference, "recurrent_input", recurrent_input)
-        return run(_reference.lif_reference, *case)
+        with monkeypatch.context() as patch:
+            patch.setattr(_reference, "recurrent_input", recurrent_input)
+            with torch.no_grad():
+                return _reference.lif_reference(inputs, fast(), SURROGATES[0], SIGMOID, NOISE, recurrent)
 
-    assert_same(one_by_one(range(21)), found)
-    assert not torch.equal(one_by_one(reversed(range(21)))[1], found[1])
+    for expected, bits in zip(one_by_one(neurons), found, strict=False):
+        assert torch.equal(expected, bits)
+    assert not torch.equal(one_by_one(neurons[::-1])[1], found[1])
 
 
 def test_inputs_that_are_shared_strided_or_empty():
     inputs, recurrent = layer("convolution")
-    parameters = LIFParameters(**FAST)
+    parameters = fast()
     expected = run(_reference.lif_reference, inputs, recurrent, parameters)
-    strided = torch.empty(2, 6, 7, 6)[..., ::2].mT.copy_(inputs)
+    strided = torch.empty(2, 6, 7, 8)[..., ::2].mT.copy_(inputs)
     assert_same(expected, run(_cuda.lif_cuda, strided, recurrent.mT.contiguous().mT, parameters))
 
     expanded = inputs[:1].expand(2, -1, -1, -1)
-    case = expanded, recurrent, parameters
-    assert_same(run(_reference.lif_reference, *case), run(_cuda.lif_cuda, *case))
+    assert_like_reference(expanded, recurrent, parameters)
 
     spikes, potentials = _cuda.lif_cuda(inputs[:0], parameters, SURROGATES[0], Step(), Noise(0), recurrent)
-    assert spikes.shape == potentials.shape == (0, 6, 3, 7)
+    assert spikes.shape == potentials.shape == (0, 6, 4, 7)
 
 
 def test_layout_and_what_is_differentiable():
     inputs, recurrent = layer("convolution")
-    arguments = LIFParameters(**FAST), SURROGATES[0], ESCAPE, NOISE, recurrent.requires_grad_()
+    arguments = fast(), SURROGATES[0], SIGMOID, NOISE, recurrent.requires_grad_()
     spikes, potentials = _cuda.lif_cuda(inputs, *arguments)
     assert spikes.requires_grad
     assert not potentials.requires_grad
@@ -194,7 +123,7 @@ def test_readout(delay):
     results = []
     for backend in (_reference.readout_reference, _cuda.readout_cuda):
         leaf = inputs.clone().requires_grad_()
-        potentials = backend(leaf, LIFParameters(**FAST, delay=delay), -1e-3)
+        potentials = backend(leaf, fast(delay=delay), -1e-3)
         results.append((potentials.detach(), *torch.autograd.grad((potentials * weights).sum(), leaf)))
     (expected, expected_gradient), (found, gradient) = results
     assert torch.equal(expected, found)
@@ -231,7 +160,7 @@ def test_what_is_refused():
 
 
 def test_a_wrong_constant_of_philox_would_be_seen(monkeypatch):
-    case = sixty_fourths(-128, 256, 2, 4, 300), None, LIFParameters(**FAST)
+    case = sixty_fourths(-128, 256, 2, 4, 300), None, fast()
     found = run(_cuda.lif_cuda, *case)
     monkeypatch.setattr(_noise, "MULTIPLIERS", (0xD2511F53, 0xCD9E8D55))
     with pytest.raises(AssertionError):

@@ -1,29 +1,33 @@
-"""The CUDA backend, as far as it can be tested without a GPU: its numbers in Triton's interpreter, its machine code.
+"""The CUDA backend without a GPU: its kernels in Triton's interpreter, and their PTX executed on the CPU.
 
-Compilation goes through the launches of the backend itself, with a stand-in for the driver that names an architecture,
-so that every kernel is specialised exactly as on such a device.
+The backend makes its launches as on a device, with a stand-in for the driver that names an architecture. Each launch
+compiles the kernel for it, down to machine code, and cuda_ptx.py then runs the PTX of that compilation.
 """
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from sgtheory.lif import Noise, _cuda
-from sgtheory.neurons import ErfEscape, LIFParameters, SigmoidEscape, Step, StraightThrough, SuperSpike
-
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
+import cuda_ptx  # noqa: E402
+from cuda_cases import ESCAPES, NOISE, OPTIONS, SURROGATES, assert_like_reference, fast, layer, run  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
 
+from sgtheory.lif import Noise, _cuda, _reference  # noqa: E402
+from sgtheory.neurons import LIFParameters, Step  # noqa: E402
+
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}  # bytes that a program can have
 REGISTERS = 65536  # of a multiprocessor
-SHD = {"16x68": (16, 68), "32x21": (32, 21), "64x5": (64, 5)}  # recurrent layers, kernel 5
+architectures = pytest.mark.parametrize("architecture", SHARED_MEMORY)
 
 
 def test_kernels_in_the_interpreter():
@@ -61,37 +65,32 @@ class Driver:
 
 
 @pytest.fixture
-def compiled(monkeypatch):
-    """Run a call with every launch replaced by its compilation; the kernels in the order of the launches."""
+def device(monkeypatch):
+    """Call it with an architecture to have kernels compiled for that and executed here; the list of those launched."""
     if triton.knobs.runtime.interpret:
         pytest.skip("TRITON_INTERPRET is set")
-    run = JITFunction.run
+    compiled_run = JITFunction.run
 
-    def kernels(architecture, call, **options):
-        found = []
+    def pretend(architecture, execute=True, edit=lambda ptx: ptx, first=0, **options):
+        launched = []
 
-        def compile_only(kernel, *arguments, grid, **keywords):
-            found.append(run(kernel, *arguments, grid=grid, **{**keywords, **options, "warmup": True}))
+        def launch(function, *arguments, grid, **keywords):
+            kernel = compiled_run(function, *arguments, grid=grid, **{**keywords, **options, "warmup": True})
+            launched.append(kernel)
+            if execute:
+                names = {name: value for name, value in keywords.items() if name in function.arg_names}
+                bound = inspect.signature(function.fn).bind(*arguments, **names).arguments
+                bound |= {"batch": first + bound["batch"]} if "batch" in bound else {}
+                values = [bound[name] for name, kind in kernel.src.signature.items() if kind != "constexpr"]
+                values = [v.detach().numpy() if isinstance(v, torch.Tensor) else v for v in values]
+                threads, shared = 32 * kernel.metadata.num_warps, kernel.metadata.shared
+                cuda_ptx.launch(edit(kernel.asm["ptx"]), threads, shared, grid, values, first)
 
         monkeypatch.setattr(triton.runtime.driver, "_active", Driver(architecture))
-        monkeypatch.setattr(JITFunction, "run", compile_only)
-        call()
-        return found
+        monkeypatch.setattr(JITFunction, "run", launch)
+        return launched
 
-    return kernels
-
-
-def train(shape, kernel=0, escape=SigmoidEscape(), surrogate=SuperSpike(), parameters=LIFParameters(), noise=Noise(0)):  # noqa: B008
-    """A call that launches the forward and the backward pass of a layer."""
-    inputs, recurrent = torch.zeros(2, 3, *shape, requires_grad=True), None
-    if kernel:
-        recurrent = torch.zeros(shape[0], shape[0], *[kernel] * (len(shape) - 1), requires_grad=True)
-
-    def call():
-        spikes, _ = _cuda.lif_cuda(inputs, parameters, surrogate, escape, noise, recurrent)
-        spikes.sum().backward()
-
-    return call
+    return pretend
 
 
 def assert_fits(kernel, architecture, tmp_path, spilled):
@@ -110,7 +109,7 @@ def assert_fits(kernel, architecture, tmp_path, spilled):
 
 def assert_rounds_like_the_reference(kernel):
     """Every float operation of a forward kernel is one that IEEE 754 determines; nothing is fused or flushed to 0."""
-    exact = r"(add|sub|mul|div)\.rn\.f32(x2)?|cvt\.rn\.f32\.[us]32|(setp\.[a-z]+|selp|mov|abs|neg)\.f32"
+    exact = r"(add|sub|mul|div)\.rn\.f32(x2)?|cvt\.rn\.f32\.[us](32|64)|(setp\.[a-z]+|selp|mov|abs|neg)\.f32"
     operations = set(re.findall(r"^\s*(?:@!?%p\d+ )?([a-z]\S*f32\S*)", kernel.asm["ptx"], re.MULTILINE))
     assert operations
     assert [name for name in operations if not re.fullmatch(exact, name)] == []
@@ -121,47 +120,121 @@ def assert_reads_as_written(kernel):
     assert not re.search(r"\b(mma|wgmma|tcgen05|cp\.async)", kernel.asm["ptx"])
 
 
-@pytest.mark.parametrize("architecture", SHARED_MEMORY)
-def test_compiles_for(architecture, compiled, tmp_path):
-    """The layers of the SHD net, one without recurrence and the readout."""
-    for shape, kernel in (*((shape, 5) for shape in SHD.values()), ((1088,), 0)):
-        forward, backward = compiled(architecture, train(shape, kernel))
-        assert_fits(forward, architecture, tmp_path, spilled=96)
-        assert_fits(backward, architecture, tmp_path, spilled=0)
-        assert_rounds_like_the_reference(forward)
-        assert_reads_as_written(forward)
-        assert_reads_as_written(backward)
-    (readout,) = compiled(architecture, lambda: _cuda.readout_cuda(torch.zeros(2, 3, 20), LIFParameters(), 0.0))
-    assert_fits(readout, architecture, tmp_path, spilled=0)
-    assert_rounds_like_the_reference(readout)
+@architectures
+@pytest.mark.parametrize("name", ["16x68", "32x21", "64x5", "1088"])
+def test_layers_of_the_shd_net(name, architecture, device, tmp_path):
+    launched = device(architecture)
+    assert_like_reference(*layer(name), fast(threshold=1.5))
+    forward, backward = launched
+    assert_fits(forward, architecture, tmp_path, spilled=96)
+    assert_fits(backward, architecture, tmp_path, spilled=0)
+    assert_rounds_like_the_reference(forward)
+    assert_reads_as_written(forward)
+    assert_reads_as_written(backward)
 
 
-def test_given_thresholds_and_derivatives_compile(compiled, tmp_path):
-    """Also the options that the layers of the SHD net do not use."""
-    parameters = LIFParameters(reset="next", reset_gradient="attached", delay=1)
-    call = train((200,), 1, ErfEscape(), StraightThrough(), parameters)
-    for kernel in compiled(80, call):
-        assert_fits(kernel, 80, tmp_path, spilled=0)
-    assert_rounds_like_the_reference(compiled(80, call)[1])
+EVERY_OPTION = [(name, *options) for name in ("feedforward", "dense", "convolution") for options in OPTIONS]
+A_FEW_OPTIONS = [
+    ("convolution", "next", "attached", 1),
+    ("dense", "same", "detached", 1),
+    ("few positions", "same", "attached", 0),
+]
+EVERY_OPTION.append(("wide", "next", "detached", 0))
+CASES = A_FEW_OPTIONS + [pytest.param(*case, marks=pytest.mark.slow) for case in EVERY_OPTION]
 
 
-def test_one_compilation_serves_every_batch_and_seed(compiled):
-    (first, _), (second, _) = (
-        compiled(80, train((1088,), noise=Noise(seed, stream=2**31 * (seed > 1), draw=seed))) for seed in (1, 2**32 - 1)
-    )
-    assert first is second
+@pytest.mark.parametrize(("name", "reset", "reset_gradient", "delay"), CASES)
+def test_options(name, reset, reset_gradient, delay, device):
+    device(80)
+    assert_like_reference(*layer(name), fast(reset=reset, reset_gradient=reset_gradient, delay=delay))
 
 
-def test_fused_multiply_adds_would_be_seen(compiled):
-    forward, _ = compiled(80, train((1088,)), enable_fp_fusion=True)
+@pytest.mark.parametrize("i", [pytest.param(i, marks=pytest.mark.slow if i not in (2, 4, 7) else []) for i in range(8)])
+def test_escape_functions_and_surrogates(i, device):
+    """Exponential escape with the sigmoid surrogate, a rectified line, and what the kernels do not know themselves."""
+    launched = device(80)
+    assert_like_reference(*layer("feedforward"), fast(threshold=0.8), SURROGATES[i], ESCAPES[-1 if i == 7 else i % 5])
+    assert_rounds_like_the_reference(launched[-2])
+
+
+@pytest.mark.parametrize("delay", [0, 1])
+def test_readout(delay, device):
+    launched = device(80)
+    inputs = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(4))
+    weights = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(5))
+    results = []
+    for backend in (_reference.readout_reference, _cuda.readout_cuda):
+        leaf = inputs.clone().requires_grad_()
+        potentials = backend(leaf, fast(delay=delay), -1e-3)
+        results.append((potentials, *torch.autograd.grad((potentials * weights).sum(), leaf)))
+    (expected, expected_gradient), (found, gradient) = results
+    assert torch.equal(expected, found)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-6)
+    assert_rounds_like_the_reference(launched[0])
+
+
+def test_one_compilation_serves_every_batch_length_and_seed(device):
+    launched = device(80, execute=False)
+    for batch, steps, noise in ((2, 5, Noise(1)), (16, 64, Noise(2**32 - 1, 2**32 - 1, 7))):
+        inputs = torch.zeros(batch, steps, 320, requires_grad=True)
+        spikes, _ = _cuda.lif_cuda(inputs, LIFParameters(), SURROGATES[0], ESCAPES[1], noise, None)
+        spikes.sum().backward()
+    assert launched[:2] == launched[2:]
+
+
+def test_arrays_of_more_than_2_to_the_32_elements(device):
+    """The samples from 3,000,000 on of a batch with 1800 neurons x steps each."""
+    device(80, first=3_000_000)
+    assert_like_reference(*layer("feedforward"), fast(reset_gradient="attached"))
+
+
+def test_fused_multiply_adds_would_be_seen(device):
+    launched = device(80, enable_fp_fusion=True)
     with pytest.raises(AssertionError):
-        assert_rounds_like_the_reference(forward)
+        assert_like_reference(*layer("feedforward"), fast())
+    with pytest.raises(AssertionError):
+        assert_rounds_like_the_reference(launched[0])
+
+
+@pytest.mark.parametrize("barrier", [1, 4, 7, 10])
+def test_a_missing_barrier_would_be_seen(barrier, device):
+    def without_barrier(ptx):
+        parts = re.split(r"bar\.sync[^;]*;", ptx)
+        return "bar.sync 0;".join(["".join(parts[: barrier + 1]), *parts[barrier + 1 :]])
+
+    device(80, edit=without_barrier)
+    with pytest.raises(cuda_ptx.Violation, match="race"):
+        run(_cuda.lif_cuda, *layer("64x5"), fast())
+
+
+ADDRESS = "ld.param.b64 %rd1, [k_param_0];\n mov.u32 %r1, %tid.x;\n mad.wide.u32 %rd2, %r1, 4, %rd1;\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "violation"),
+    [
+        ("ld.global.b32 {%r2}, [%rd2+4];", "beyond an array"),
+        ("ld.global.b32 {%r2}, [%rd2];\n st.global.b32 [%rd2], {%r2};", "reads what it writes"),
+        ("setp.lt.u32 %p1, %r1, 7;\n @%p1 bra $L;\n $L:", "not all threads take"),
+        ("st.shared.b32 [0], %r1;\n ld.shared.b32 %r2, [0];", "race"),
+        ("ld.shared.b32 %r2, [16];", "beyond shared memory"),
+    ],
+)
+def test_what_a_gpu_would_not_forgive_is_seen(code, violation):
+    ptx = f".entry k()\n{{\n{ADDRESS}{code}\nret;\n}}"
+    with pytest.raises(cuda_ptx.Violation, match=violation):
+        cuda_ptx.launch(ptx, 64, 16, (1, 1), [np.zeros(64, np.float32)])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", SHARED_MEMORY)
+@architectures
 @pytest.mark.parametrize(("shape", "kernel"), [((200,), 1), ((512,), 1), ((1024,), 1), ((64, 128), 5), ((16, 512), 5)])
-def test_the_largest_layers_compile(architecture, shape, kernel, compiled, tmp_path):
-    for escape in (Step(), SigmoidEscape()):
-        for found in compiled(architecture, train(shape, kernel, escape)):
-            assert_fits(found, architecture, tmp_path, spilled=640)
+def test_the_largest_layers_compile(architecture, shape, kernel, device, tmp_path):
+    launched = device(architecture, execute=False)
+    for escape in (Step(), ESCAPES[1]):
+        inputs = torch.zeros(2, 3, *shape, requires_grad=True)
+        weight = torch.zeros(shape[0], shape[0], *[kernel] * (len(shape) - 1))
+        spikes, _ = _cuda.lif_cuda(inputs, LIFParameters(), SURROGATES[0], escape, NOISE, weight)
+        spikes.sum().backward()
+    for kernel in launched:
+        assert_fits(kernel, architecture, tmp_path, spilled=640)

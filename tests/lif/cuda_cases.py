@@ -1,0 +1,104 @@
+"""Layers, options and the comparison with the reference that the tests of the CUDA backend share.
+
+Inputs and weights are multiples of 1/64, so that sums over neurons are exact in any order and bits can be compared.
+"""
+
+import itertools
+
+import torch
+
+from sgtheory.lif import Noise, _cuda, _reference
+from sgtheory.neurons import (
+    ErfEscape,
+    EscapeDerivative,
+    EscapeFunction,
+    ExponentialEscape,
+    LIFParameters,
+    MultilayerSpiker,
+    RectifiedLinear,
+    ScaledSigmoidDerivative,
+    ScaledSuperSpike,
+    SigmoidDerivative,
+    SigmoidEscape,
+    Step,
+    StraightThrough,
+    SuperSpike,
+)
+
+
+class Triangular(EscapeFunction):
+    """An escape function of a user's own."""
+
+    def value(self, x):
+        return torch.clamp(0.5 + x, 0, 1)
+
+
+NOISE = Noise(seed=2**32 - 2, stream=2**31 + 5, draw=2**32 - 1, samples=torch.tensor([7, 2**32 - 1]))
+SIGMOID = SigmoidEscape(beta=3.0)
+ESCAPES = [Step(), SIGMOID, ExponentialEscape(delta_u=0.4), ErfEscape(sigma=0.5), Triangular()]
+SURROGATES = [
+    SuperSpike(beta=5.0),
+    ScaledSuperSpike(beta=5.0),
+    SigmoidDerivative(beta=5.0),
+    ScaledSigmoidDerivative(beta=5.0),
+    RectifiedLinear(beta=0.7),
+    StraightThrough(),
+    EscapeDerivative(SIGMOID),
+    MultilayerSpiker(),
+]
+OPTIONS = [*itertools.product(("next", "same"), ("attached", "detached"), (0, 1))]  # reset, reset_gradient, delay
+# ([time, neuron] or [time, channel, position], kernel or 0 for none): several groups of 64 and blocks; channels that
+# fit into a word and others; several chunks of channels, several samples per program, a kernel wider than the layer
+LAYERS = {
+    "feedforward": ((6, 300), 0),
+    "dense": ((6, 21), 1),
+    "convolution": ((6, 4, 7), 3),
+    "many channels": ((5, 18, 5), 5),
+    "few positions": ((5, 3, 2), 5),
+    "channels without recurrence": ((5, 3, 7), 0),
+    "16x68": ((3, 16, 68), 5),
+    "32x21": ((3, 32, 21), 5),
+    "64x5": ((3, 64, 5), 5),
+    "1088": ((3, 1088), 0),
+    "wide": ((3, 200), 1),
+}
+
+
+def sixty_fourths(low, high, *shape, seed=0):
+    return torch.randint(low, high, shape, generator=torch.Generator().manual_seed(seed)) / 64
+
+
+def layer(name, batch=2):
+    """Inputs that make 10 to 30 % of the neurons spike, and recurrent weights."""
+    shape, kernel = LAYERS[name]
+    inputs = sixty_fourths(-128, 256, batch, *shape)
+    if not kernel:
+        return inputs, None
+    return inputs, sixty_fourths(-80, 64, shape[1], shape[1], *[kernel] * (len(shape) - 2), seed=1)
+
+
+def fast(**options):
+    """Parameters of a neuron that responds within the few steps of a test."""
+    return LIFParameters(**{"tau_mem": 3e-3, "tau_syn": 2e-3, **options})
+
+
+def run(backend, inputs, recurrent, parameters, surrogate=SURROGATES[0], escape=SIGMOID, noise=NOISE):
+    """Spikes, potentials and gradients."""
+    leaves = [t.detach().requires_grad_() for t in (inputs, recurrent) if t is not None]
+    spikes, potentials = backend(leaves[0], parameters, surrogate, escape, noise, (*leaves, None)[1])
+    weights = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(2))
+    return spikes.detach(), potentials.detach(), *torch.autograd.grad((spikes * weights).sum(), leaves)
+
+
+def assert_same(expected, found):
+    """Spikes and potentials bit for bit, gradients to rounding relative to the largest."""
+    assert expected[0].mean() > 0.02
+    for e, f in zip(expected[:2], found[:2], strict=True):
+        assert torch.equal(e, f)
+    for e, f in zip(expected[2:], found[2:], strict=True):
+        assert e.abs().max() > 0
+        torch.testing.assert_close(f, e, rtol=0, atol=2e-6 * e.abs().max().item())
+
+
+def assert_like_reference(*case):
+    assert_same(run(_reference.lif_reference, *case), run(_cuda.lif_cuda, *case))
