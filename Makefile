@@ -8,15 +8,30 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 NAME = $@$(if $(filter quick,$(PROFILE)),_quick)
+THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig6 test test-slow lint benchmark clean
+.PHONY: help fig6 theory $(THEORY) test test-slow lint benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
 	@echo "make TARGET [PROFILE=quick] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(JOBS)]"
 	@sed -n 's/^\([a-z0-9A-Z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+fig1: ## one neuron: surrogate derivative = derivative of the expected spike
+fig2: ## the chain rule over expectations is not the derivative of the expectation
+fig3: ## gradient estimators in a tree of spike patterns: bias and variance
+fig4: ## surrogate and true gradient can have opposite signs
+fig5: ## around a closed loop the surrogate gradient does not integrate to zero
+figS1: ## the deterministic surrogate gradient is one path: selection bias
+figS3: ## left, right and combined smoothed derivative of one sample
+figE1: ## bias and variance of every estimator over depth and steepness
+figE2: ## surrogate gradients against exact gradients of spike times
+theory: $(THEORY) ## all of these nine, without any training (about a minute)
+
+$(THEORY): $(READY)
+	$(RUN) scripts/figure.py experiment=$@ $(OVERRIDES)
 
 fig6: $(READY) ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
 	$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES)

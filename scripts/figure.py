@@ -1,20 +1,23 @@
-"""Draw a figure from the records of finished runs, and print what it says about the paper's claims.
+"""Draw a figure, and print what it says about the paper's claims.
 
-    python scripts/figure.py experiment=fig6
+    python scripts/figure.py experiment=fig1 figure.beta=5        # theory: computed here, from figure.* alone
+    python scripts/figure.py experiment=fig6                      # from the records of finished runs
     python scripts/figure.py experiment=fig6 surrogate.beta=5     # the runs that train.py made with the same overrides
 
 Writes NAME.png, NAME.pdf and NAME.json (every number drawn) into the folder that output=FOLDER names (figures).
+The settings of a figure and their units are in conf/experiment/NAME.yaml.
 """
 
 import importlib
 import sys
 
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
 
-from sgtheory.errors import UserError
+from sgtheory.errors import ParameterError, UserError, first_line
 from sgtheory.figures import save_figure
-from sgtheory.training import expand, find_run, load_run
+from sgtheory.training import Run, expand, figure_settings, find_run, load_run
 from sgtheory.training.command import report_errors
 
 
@@ -27,18 +30,45 @@ def main(arguments: list[str]) -> None:
         else:
             overrides.append(argument)
     configs = expand(overrides)
-    name = configs[0].experiment
-    if not name:
+    name, figure = configs[0].experiment, configs[0].figure
+    if not name or not OmegaConf.is_dict(figure):
         raise UserError("say which figure: python scripts/figure.py experiment=fig6")
-    module = importlib.import_module(f"sgtheory.figures.{configs[0].figure}")
+    try:
+        module = importlib.import_module(f"sgtheory.figures.{figure.module}")
+    except ModuleNotFoundError:
+        raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
+    settings = figure_settings(figure, module.compute)
+    runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
+    try:
+        numbers = module.compute(runs, **settings)
+        paths = save_figure(name, module.draw, numbers, output)
+    except ParameterError as error:
+        raise ParameterError(f"{name}: {error.name}", error.value, error.allowed) from None
+    except (ArithmeticError, LookupError, ValueError, RuntimeError) as error:
+        if changed := [override for override in overrides if "figure." in override]:
+            raise UserError(f"{name} cannot be drawn with {' '.join(changed)}: {first_line(error)}") from None
+        raise
+    show_claims(numbers["claims"])
+    print(*paths, sep="\n")
+
+
+def finished_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
     missing = [run for config in configs if not ((run := find_run(config)) / "finished.json").is_file()]
     if missing:
         command = f"python scripts/train.py -m {' '.join(overrides)}"
         raise UserError(f"{len(missing)} of {len(configs)} runs are not finished ({missing[0]} ...): run {command}")
-    numbers = module.compute([load_run(find_run(config)) for config in configs])
-    paths = save_figure(name, module.draw, numbers, output)
-    show_claims(numbers["claims"])
-    print(*paths, sep="\n")
+    return [load_run(find_run(config)) for config in configs]
+
+
+def no_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
+    """A figure without training depends on its own settings only; an override of anything else is a mistake."""
+    name = configs[0].experiment
+    for override in overrides:
+        if not override.lstrip("+").startswith(("experiment=", "figure.")):
+            raise UserError(f"{override} changes nothing: {name} follows from figure.* in conf/experiment/{name}.yaml")
+    if len(configs) > 1:
+        raise UserError(f"{name} needs one value for every setting, not {len(configs)} combinations of several")
+    return []
 
 
 def show_claims(claims) -> None:

@@ -1,11 +1,15 @@
 """Configurations: all compose and build; mistakes end with one sentence and exit code 2."""
 
+import importlib
+import inspect
+
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sgtheory.neurons import SigmoidEscape, Step, SuperSpike, SurrogateDerivative
-from sgtheory.training import expand, find_run, prepare
+from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step, SuperSpike, SurrogateDerivative
+from sgtheory.tasks.loop_integral import SPIKE_MATCHING_NEURON, LoopIntegralSettings
+from sgtheory.training import expand, figure_settings, find_run, prepare
 from sgtheory.training._sweep import CONF
 
 SURROGATES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
@@ -38,6 +42,26 @@ def test_every_surrogate_builds_in_every_mode(neuron, surrogate):
 def test_every_experiment_composes(experiment):
     for config in expand([f"experiment={experiment}"]):
         prepare(config)
+
+
+@pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name != "none"])
+def test_every_figure_finds_its_module_and_its_settings(experiment):
+    """What conf/experiment lists is what compute() takes, with the same values: none forgotten, none of another age."""
+    figure = composed(f"experiment={experiment}").figure
+    compute = importlib.import_module(f"sgtheory.figures.{figure.module}").compute
+    settings = figure_settings(figure, compute)
+    parameters = [p for p in inspect.signature(compute).parameters.values() if p.name in settings]
+    assert set(figure) == {"module", "trained", *settings}
+    defaults = {p.name: list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters}
+    assert settings == defaults
+
+
+def test_a_closed_loop_is_a_task_of_one_epoch():
+    task, trainer = prepare(composed("task=loop_integral", "seed=3"))
+    assert trainer.epochs == 1
+    assert task.surrogate == SigmoidDerivative(5.0)
+    assert task.settings == LoopIntegralSettings(net_seed=3)
+    assert task.neuron == SPIKE_MATCHING_NEURON
 
 
 def test_the_values_of_the_paper():
@@ -80,6 +104,7 @@ def test_sweeps_expand_as_hydra_runs_them():
 def test_what_does_not_change_the_result_does_not_change_the_run():
     run = find_run(composed("seed=3"))
     assert run == find_run(composed("seed=3", "trainer.threads=2", "logger=wandb", "experiment=fig6"))
+    assert run == find_run(composed("seed=3", "experiment=fig1", "figure.beta=3"))
     assert run != find_run(composed("seed=4"))
     assert run != find_run(composed("seed=3", "neuron.tau_mem=0.011"))
 
@@ -127,6 +152,15 @@ MISTAKES = [
     ("trainer.backend=gpu", "trainer.backend = 'gpu'"),
     ("seed=-1", "seed = -1"),
     ("logger=wandb logger.mode=sometimes", "logger.mode"),
+    ("experiment=fig1", "python scripts/figure.py experiment=fig1"),
+    ("task=loop_integral task.net=hopfield", "task.net = 'hopfield': must be one of sigmoid, perceptron"),
+    ("task=loop_integral task.radius=0", "task.radius = 0"),
+    ("task=loop_integral task.radius=wide", "radius"),
+    ("task=loop_integral task.centre=[1,2]", "task.centre = [1, 2]"),
+    ("task=loop_integral task.layers=[3,20,1] task.net=stochastic_perceptron", "at most 10 units"),
+    ("task=loop_integral task.max_points=10", "task.max_points = 10: must be at least 1536"),
+    ("task=loop_integral neuron=escape_noise", "task.net=stochastic_perceptron"),
+    ("task=loop_integral trainer.epochs=2", "trainer.epochs = 2: must be 1"),
 ]
 
 
@@ -151,7 +185,7 @@ def test_a_mistake_gets_one_sentence(override, message, tmp_path, monkeypatch, c
 
 
 def test_a_mistake_on_the_command_line(script, tmp_path):
-    for arguments in (("surrogate=foo",), ("surrogate.beta=-1",), ("-m", "surrogate.beta=-1,3")):
+    for arguments in (("surrogate=foo",), ("surrogate.beta=-1",), ("-m", "surrogate.beta=-1,-3")):
         done = script("train.py", *arguments, f"runs={tmp_path / 'runs'}", cwd=tmp_path)
         assert done.returncode == 2, done
         assert done.stderr.splitlines()[-1].startswith("error: ")

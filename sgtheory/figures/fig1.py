@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from sgtheory.errors import require_positive
 from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
 from sgtheory.lif import Noise, lif
 from sgtheory.neurons import EscapeDerivative, LIFParameters, SigmoidDerivative, SigmoidEscape, SuperSpike
@@ -80,6 +81,7 @@ def compute(
         duration: of the fine trace (s).
         seed: of the inputs and the spikes.
     """
+    require_positive(step=step, duration=duration)
     rng = torch.Generator().manual_seed(seed)
 
     def rand(*shape):

@@ -156,6 +156,7 @@ def compute(
         paths: runs over which the stochastic estimate is averaged; ``creation_paths`` where a spike is created.
         seed: of nets, paths and noise.
     """
+    betas = sorted({*betas, beta})
     population = [SpikingNet.random((inputs, hidden, outputs), duration, 1000 * seed + k) for k in range(nets)]
     _, gradients, counts = zip(*(net.exact() for net in population), strict=True)
     exact, counts = [np.stack(layer) for layer in zip(*gradients, strict=True)], np.stack(counts)

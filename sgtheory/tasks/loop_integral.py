@@ -1,9 +1,15 @@
 """Is the surrogate gradient a gradient? Its integral around a closed loop in parameter space (Section 4.2, Fig 5)."""
 
-from collections.abc import Mapping
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sgtheory.errors import ParameterError, require_choice, require_positive
@@ -17,7 +23,7 @@ from sgtheory.neurons import (
     SuperSpike,
     SurrogateDerivative,
 )
-from sgtheory.theory._line_integral import Circulation, Loop, circulation
+from sgtheory.theory._line_integral import FEWEST_POINTS, Circulation, Loop, circulation
 from sgtheory.theory._loop_nets import (
     FieldNet,
     RelaxedPerceptronNet,
@@ -27,8 +33,12 @@ from sgtheory.theory._loop_nets import (
 )
 from sgtheory.theory._perceptron import PerceptronNet
 
+log = logging.getLogger("sgtheory")
 SPIKE_MATCHING_NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3, reset="same")
 NETS = ("sigmoid", "perceptron", "stochastic_perceptron", "lif")
+MOST_STOCHASTIC_UNITS = 10  # all paths of spike patterns are listed at thousands of points at once
+ROUNDING = 1e-12  # of a sum of many numbers, relative to the integral of the absolute value
+LINE_INTERVAL = 5.0  # seconds between lines of progress
 
 
 @dataclass
@@ -76,13 +86,21 @@ class LoopIntegralSettings:
     def __post_init__(self):
         require_choice(NETS, net=self.net)
         require_positive(beta=self.beta, radius=self.radius, steps=self.steps, rate=self.rate)
-        require_positive(tolerance=self.tolerance, max_points=self.max_points)
+        require_positive(tolerance=self.tolerance)
+        if self.max_points < FEWEST_POINTS:
+            raise ParameterError("max_points", self.max_points, f"must be at least {FEWEST_POINTS}")
         if len(self.layers) < 2 or not all(isinstance(size, int) and size > 0 for size in self.layers):
             raise ParameterError("layers", list(self.layers), "must be two or more positive whole numbers")
+        if self.net == "stochastic_perceptron" and sum(self.layers[1:]) > MOST_STOCHASTIC_UNITS:
+            allowed = f"must have at most {MOST_STOCHASTIC_UNITS} units, because all their spike patterns are listed"
+            raise ParameterError("layers", list(self.layers), allowed)
+        for name in ("x", "centre_sd"):
+            if not np.isfinite(getattr(self, name)):
+                raise ParameterError(name, getattr(self, name), "must be a finite number")
         for name in ("plane_seed", "net_seed"):
             if not 0 <= getattr(self, name) < 2**32:
                 raise ParameterError(name, getattr(self, name), "must be in [0, 2**32)")
-        if not self.centre_sd >= 0:
+        if self.centre_sd < 0:
             raise ParameterError("centre_sd", self.centre_sd, "must be 0 or more")
         if self.rate > 1:
             raise ParameterError("rate", self.rate, "must be at most one spike per step")
@@ -116,8 +134,10 @@ def build_loop(settings: LoopIntegralSettings, n_parameters: int) -> Loop:
     """
     try:
         centre = torch.tensor(settings.centre, dtype=torch.float64).expand(n_parameters)
+        if not centre.isfinite().all():
+            raise ValueError
     except (TypeError, ValueError, RuntimeError):
-        allowed = f"must be a number or a list of {n_parameters} numbers, one for each parameter"
+        allowed = f"must be a finite number or a list of {n_parameters} finite numbers, one for each parameter"
         raise ParameterError("centre", settings.centre, allowed) from None
     rng = torch.Generator().manual_seed(settings.net_seed)
     noise = torch.randn(n_parameters, generator=rng, dtype=torch.float64)
@@ -128,17 +148,20 @@ def integrate_loop(
     settings: LoopIntegralSettings,
     surrogates: list[SurrogateDerivative],
     neuron: LIFParameters = SPIKE_MATCHING_NEURON,
+    after_round: Callable[[dict], None] = lambda row: None,
 ) -> Circulation:
-    """Integrate the true gradient (field 0) and the gradients with each of ``surrogates`` around one loop."""
+    """Integrate the true gradient (field 0) and the gradients with each of ``surrogates`` around one loop; see
+    :func:`sgtheory.theory.circulation` for ``after_round``."""
     net = build_net(settings, neuron)
     loop = build_loop(settings, net.n_parameters)
-    return circulation(net.fields(surrogates), loop, settings.tolerance, settings.max_points, net.signals)
+    return circulation(net.fields(surrogates), loop, settings.tolerance, settings.max_points, net.signals, after_round)
 
 
 def loop_integral(
     settings: LoopIntegralSettings,
     surrogate: SurrogateDerivative,
     neuron: LIFParameters = SPIKE_MATCHING_NEURON,
+    after_round: Callable[[dict], None] = lambda row: None,
 ) -> dict:
     """The integral of one surrogate gradient around one loop, beside that of the true gradient.
 
@@ -148,7 +171,7 @@ def loop_integral(
         ``converged``, whether all errors are within the tolerance; and ``table``, the same for every round of
         refinement.
     """
-    result = integrate_loop(settings, [surrogate], neuron)
+    result = integrate_loop(settings, [surrogate], neuron, after_round)
 
     def row(value, error):
         true, surrogate = value.tolist()
@@ -168,6 +191,100 @@ def loop_integral(
         "converged": result.converged,
         "table": [{"points": r["points"]} | row(r["value"], r["error"]) for r in result.table],
     }
+
+
+def differs_from_zero(circulation, error, variation):
+    """Whether an integral around a loop cannot be zero: not within its error, nor by rounding."""
+    return abs(circulation) > error + ROUNDING * variation
+
+
+@contextlib.contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Ctrl-C ends the program here and now: inside an integral there is nothing to save."""
+    try:
+        collected = signal.signal(signal.SIGINT, signal.default_int_handler)
+    except ValueError:  # not in the main thread, which alone receives signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, collected)
+
+
+class LoopIntegral:
+    """The task as the runner sees it: one epoch, which trains nothing and computes :func:`loop_integral`.
+
+    Everything follows from the settings, so that an interrupted run starts again.
+    """
+
+    Settings = LoopIntegralSettings
+    may_be_nan = frozenset()
+
+    def __init__(self, context):
+        self.settings: LoopIntegralSettings = context.settings
+        self.surrogate, self.neuron = context.surrogate, context.neuron.parameters
+        if context.neuron.mode != "deterministic":
+            allowed = "must be deterministic; task.net=stochastic_perceptron is the net with escape noise"
+            raise ParameterError("neuron.mode", context.neuron.mode, allowed)
+        if context.trainer.epochs != 1:
+            raise ParameterError("trainer.epochs", context.trainer.epochs, "must be 1, as nothing is trained")
+        if context.trainer.device != "cpu":
+            raise ParameterError("trainer.device", context.trainer.device, "must be cpu for this task")
+        try:
+            build_loop(self.settings, build_net(self.settings, self.neuron).n_parameters)
+        except ParameterError as error:
+            raise ParameterError(f"task.{error.name}", error.value, error.allowed) from None
+        self.result: dict = {}
+
+    def state(self) -> dict:
+        """What was computed."""
+        return {"result": self.result}
+
+    def restore(self, state: dict) -> None:
+        """Take over what :meth:`state` returned."""
+        self.result = state["result"]
+
+    def epoch(self, epoch: int) -> list[tuple[str, str, float]]:
+        """Integrate; a line of progress every few seconds."""
+        last = time.monotonic()
+
+        def after_round(row):
+            nonlocal last
+            if time.monotonic() - last > LINE_INTERVAL:
+                last = time.monotonic()
+                worst = float(row["error"].max())
+                log.info("%d points, error %.0e, wanted %.0e", row["points"], worst, self.settings.tolerance)
+
+        with ended_by_signals():
+            self.result = loop_integral(self.settings, self.surrogate, self.neuron, after_round)
+        return [(metric, "", value) for metric, value in self.result.items() if metric != "table"]
+
+    def finish(self, epochs: int) -> tuple[list[tuple[str, str, float]], dict[str, np.ndarray]]:
+        """No more rows; integrals and errors over the number of points, for every round of refinement."""
+        table = self.result["table"]
+        return [], {f"refinement_{key}": np.array([row[key] for row in table]) for key in table[0]}
+
+    def save(self, directory: Path) -> None:
+        """No other files."""
+
+    def summary(self, rows) -> str:
+        """The result in one line."""
+        r = self.result
+        if differs_from_zero(r["circulation"], r["error"], r["variation"]):
+            verdict = "not the gradient of any function"
+        elif r["variation"] > 0:
+            verdict = "zero within its error: a gradient as far as this loop can tell"
+        else:
+            verdict = (
+                "but the surrogate gradient is zero everywhere on this loop: task.centre or task.net_seed moves it"
+            )
+        if not r["converged"]:
+            verdict += f" (error {self.settings.tolerance:g} not reached with {self.settings.max_points} points)"
+        return (
+            f"circulation {r['circulation']:.4g} ± {r['error']:.0e}"
+            f" (true gradient {r['true_circulation']:.0e} ± {r['true_error']:.0e}), {verdict}"
+        )
 
 
 TABLE_NETS = {
@@ -192,7 +309,6 @@ TABLE_SURROGATES = {
     "straight-through": StraightThrough(),
     "multilayer spiker": MultilayerSpiker(),
 }
-ROUNDING = 1e-12  # of a sum of many numbers, relative to the integral of the absolute value
 
 
 def conservative_fields(
@@ -219,7 +335,7 @@ def conservative_fields(
         value = torch.stack([loop.value for loop in loops], dim=-1)  # [fields, planes]
         error = torch.stack([loop.error for loop in loops], dim=-1)
         variation = torch.stack([loop.variation for loop in loops], dim=-1)
-        conservative = (value.abs() <= error + ROUNDING * variation).all(-1)
+        conservative = ~differs_from_zero(value, error, variation).any(-1)
         for k, surrogate in enumerate(["true gradient", *surrogates]):
             rows.append(
                 {

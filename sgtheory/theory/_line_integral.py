@@ -11,6 +11,8 @@ from sgtheory.errors import ParameterError, UserError, require_positive
 
 _FIRST_INTERVALS = 64
 _POINTS_AT_ONCE = 8192
+_NODES_PER_INTERVAL = 8
+FEWEST_POINTS = 3 * _FIRST_INTERVALS * _NODES_PER_INTERVAL  # of the first round of refinement
 
 
 def _gauss_lobatto(n: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -20,7 +22,7 @@ def _gauss_lobatto(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy((nodes + 1) / 2), torch.from_numpy(1 / (n * (n - 1) * highest(nodes) ** 2))
 
 
-_NODES, _WEIGHTS = _gauss_lobatto(8)
+_NODES, _WEIGHTS = _gauss_lobatto(_NODES_PER_INTERVAL)
 # With these nodes, the error of a step anywhere in an interval is at most 2.6 times the difference of two resolutions.
 _SAFETY = 3.0
 
@@ -90,6 +92,7 @@ def circulation(
     tolerance: float = 1e-8,
     max_points: int = 1_000_000,
     monitor: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    after_round: Callable[[dict], None] = lambda row: None,
 ) -> Circulation:
     """Integrate one or several vector fields around a closed loop, with step length, until a stated error.
 
@@ -108,15 +111,15 @@ def circulation(
         tolerance: wanted absolute error (unit of field times unit of parameter).
         max_points: stop refining before more points than this would be evaluated.
         monitor: maps points to signals [signals, points].
+        after_round: called after every round of refinement with its row of :attr:`Circulation.table`.
 
     Raises:
         ParameterError: ``tolerance`` is not positive or ``max_points`` is too small for the first round.
         UserError: a field or signal is not finite.
     """
     require_positive(tolerance=tolerance)
-    smallest = 3 * _FIRST_INTERVALS * len(_NODES)
-    if max_points < smallest:
-        raise ParameterError("max_points", max_points, f"must be at least {smallest}")
+    if max_points < FEWEST_POINTS:
+        raise ParameterError("max_points", max_points, f"must be at least {FEWEST_POINTS}")
 
     def integrands(angles):  # [2 fields + signals, points]: along the loop, its absolute value, monitor
         points = loop.points(angles)
@@ -135,7 +138,7 @@ def circulation(
     width = torch.full((_FIRST_INTERVALS,), 2 * torch.pi / _FIRST_INTERVALS, dtype=torch.float64)
     left = torch.arange(_FIRST_INTERVALS) * width
     whole, halves = integrate(left, width), integrate(*halve(left, width)).unflatten(1, (-1, 2))
-    points, table = smallest, []
+    points, table = FEWEST_POINTS, []
     fields = len(field(loop.points(left[:1])))
     while True:
         errors = _SAFETY * (halves.sum(-1) - whole).abs()
@@ -144,6 +147,7 @@ def circulation(
         if not error.isfinite().all():
             raise UserError("a field is not a finite number somewhere on the loop, so it has no integral")
         table.append({"points": points, "value": value, "error": error[:fields]})
+        after_round(table[-1])
         converged = bool((error <= tolerance).all())
         split = (errors > tolerance / len(left)).any(0)
         more = 4 * int(split.sum()) * len(_NODES)

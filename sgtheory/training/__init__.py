@@ -3,7 +3,7 @@
 This layer knows of Hydra and wandb; nothing below does.
 """
 
-from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, find_run, prepare
+from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, figure_settings, find_run, prepare
 from sgtheory.training._records import Records, Run, load_run
 from sgtheory.training._runner import Interrupted, run_task
 from sgtheory.training._sweep import expand
@@ -16,6 +16,7 @@ __all__ = [
     "TaskContext",
     "TrainerSettings",
     "expand",
+    "figure_settings",
     "find_run",
     "load_run",
     "prepare",

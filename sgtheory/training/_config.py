@@ -2,8 +2,11 @@
 
 import dataclasses
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+import math
+import typing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,6 +119,32 @@ def build(node: Mapping, key: str, kind: type):
     if not isinstance(built, kind):
         raise UserError(f"{key}._target_ = {node['_target_']} is not a {kind.__name__}")
     return built
+
+
+def figure_settings(node: DictConfig, compute: Callable) -> dict:
+    """Keyword arguments for ``compute`` from the ``figure`` section, types checked against its annotations.
+
+    One number does where several are taken. Whole numbers count something and are 1 or more, but for seeds.
+
+    Raises:
+        UserError: naming the key that is unknown or has a value that cannot be used.
+    """
+    expected = [p for p in inspect.signature(compute).parameters.values() if p.annotation is not p.empty]
+    fields = [(p.name, p.annotation, p.default) for p in expected if p.kind is not p.VAR_KEYWORD]
+    given = {key: _plain(value) for key, value in node.items() if key not in ("module", "trained")}
+    for name, annotation, _ in fields:
+        if typing.get_origin(annotation) is tuple and name in given and not isinstance(given[name], list):
+            given[name] = [given[name]]
+    settings = vars(_settings(dataclasses.make_dataclass("FigureSettings", fields), OmegaConf.create(given), "figure"))
+    for name, value in settings.items():
+        if name.endswith("seed"):
+            if not 0 <= value < 2**32:
+                raise ParameterError(f"figure.{name}", value, "must be in [0, 2**32)")
+        elif isinstance(value, int) and value < 1:
+            raise ParameterError(f"figure.{name}", value, "must be 1 or more")
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise ParameterError(f"figure.{name}", value, "must be a finite number")
+    return settings
 
 
 def _task_class(config: DictConfig) -> type:

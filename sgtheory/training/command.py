@@ -23,6 +23,9 @@ from sgtheory.training._runner import Interrupted, run_task
 def start(config: DictConfig, directory: Path) -> bool:
     """Build, check and run what ``config`` describes in ``directory``; see :func:`sgtheory.training.run_task`."""
     try:
+        if config.figure and not config.figure.trained:
+            name = config.experiment
+            raise UserError(f"experiment={name} needs no training: run python scripts/figure.py experiment={name}")
         parts = identity(config)
         task, trainer = prepare(config)
     except BaseException:

@@ -1,14 +1,18 @@
 """The closed-loop task: every net, its settings, and the table of conservative fields."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
 from sgtheory.errors import ParameterError
 from sgtheory.neurons import LIFParameters, MultilayerSpiker, SigmoidDerivative, StraightThrough, SuperSpike
 from sgtheory.tasks.loop_integral import (
+    SPIKE_MATCHING_NEURON,
     TABLE_NETS,
+    LoopIntegral,
     LoopIntegralSettings,
     build_loop,
     build_net,
@@ -16,6 +20,7 @@ from sgtheory.tasks.loop_integral import (
     loop_integral,
 )
 from sgtheory.theory import riemann_sum
+from sgtheory.training import load_run
 
 LIF = LoopIntegralSettings("lif", [4, 3, 1], steps=20, centre=3.0, centre_sd=2.0, radius=4.0, tolerance=1e-2)
 
@@ -111,6 +116,7 @@ def test_a_centre_for_every_parameter():
         ("net_seed", 2**32),
         ("steps", 0),
         ("rate", 1.5),
+        ("x", float("nan")),
     ],
 )
 def test_a_setting_out_of_range_is_named(name, value):
@@ -118,7 +124,60 @@ def test_a_setting_out_of_range_is_named(name, value):
         LoopIntegralSettings(**{name: value})
 
 
-@pytest.mark.parametrize("centre", [[1.0, 2.0], "origin", None])
+@pytest.mark.parametrize("centre", [[1.0, 2.0], "origin", None, float("nan")])
 def test_a_centre_of_the_wrong_size_is_named(centre):
-    with pytest.raises(ParameterError, match=r"centre .*5 numbers"):
+    with pytest.raises(ParameterError, match=r"centre .*5 finite numbers"):
         loop_integral(LoopIntegralSettings(centre=centre), SigmoidDerivative(5.0))
+
+
+def test_the_task_computes_once_and_keeps_what_it_found(script, tmp_path):
+    arguments = ("task=loop_integral", "surrogate=sigmoid", "surrogate.beta=5", "task.radius=1.8", f"runs={tmp_path}")
+    done = script("train.py", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "circulation 0.3691 ± " in done.stdout
+    assert "not the gradient of any function" in done.stdout
+    (directory,) = (tmp_path / "loop_integral").iterdir()
+    run = load_run(directory)
+    values = run.records.set_index("metric")["value"]
+    expected = loop_integral(LoopIntegralSettings(net_seed=17), SigmoidDerivative(5.0))
+    assert {name: values[name] for name in values.index} == {k: v for k, v in expected.items() if k != "table"}
+    assert run.rasters["refinement_points"].tolist() == [row["points"] for row in expected["table"]]
+    (directory / "finished.json").unlink()
+    (directory / "rasters.npz").unlink()
+    again = script("train.py", *arguments)  # as after a power failure: finished from the checkpoint, not computed again
+    assert "going on from epoch 1" in again.stdout
+    assert "circulation 0.3691 ± " in again.stdout
+    pd.testing.assert_frame_equal(load_run(directory).records, run.records)
+
+
+def task_of(settings):
+    context = SimpleNamespace(
+        settings=settings,
+        neuron=SimpleNamespace(mode="deterministic", parameters=SPIKE_MATCHING_NEURON),
+        surrogate=SigmoidDerivative(5.0),
+        trainer=SimpleNamespace(epochs=1, device="cpu"),
+    )
+    return LoopIntegral(context)
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict"),
+    [
+        ({"net": "perceptron", "layers": [4, 1], "beta": 25.0}, "zero within its error"),
+        ({"net": "lif", "layers": [2, 1], "rate": 1e-9}, "zero everywhere on this loop"),
+        ({"net": "sigmoid", "max_points": 1600}, "1e-08 not reached with 1600 points"),
+    ],
+    ids=["conservative", "nothing", "unfinished"],
+)
+def test_the_summary_says_what_was_found(settings, verdict):
+    task = task_of(LoopIntegralSettings(**settings))
+    assert verdict in task.summary(task.epoch(0))
+
+
+def test_a_long_integral_shows_that_it_moves(monkeypatch, caplog):
+    monkeypatch.setattr("sgtheory.tasks.loop_integral.LINE_INTERVAL", 0.0)
+    task = task_of(LoopIntegralSettings())
+    with caplog.at_level("INFO", logger="sgtheory"):
+        task.epoch(0)
+    assert len(caplog.messages) == len(task.result["table"])
+    assert "wanted 1e-08" in caplog.messages[-1]

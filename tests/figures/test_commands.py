@@ -1,0 +1,95 @@
+"""The figures that need no training, as commands: scripts/figure.py and the targets of the Makefile."""
+
+import json
+import subprocess
+
+import pytest
+
+from sgtheory.training._sweep import CONF
+
+SMALL = {
+    "fig1": ("figure.points=41", "figure.samples=500", "figure.trials=10"),
+    "fig2": ("figure.points=11", "figure.samples=500"),
+    "fig3": ("figure.samples=500", "figure.passes=64", "figure.repeats=20"),
+    "fig4": ("figure.line_points=201", "figure.contour_points=21", "figure.random_nets=1000"),
+    "fig5": ("figure.table_nets=['perceptron, β = 25']", "figure.map_points=21", "figure.betas=5", "figure.beta_sg=5"),
+    "figS1": ("figure.nets=4",),
+    "figS3": ("figure.points=21", "figure.samples=50"),
+    "figE1": ("figure.nets=2", "figure.samples=100", "figure.depths=[0,1]", "figure.betas=[1,10]"),
+    "figE2": ("figure.nets=6", "figure.dts=[2e-3,1e-3]", "figure.betas=[1,50]", "figure.creation_paths=4"),
+}
+QUICK = ("fig4", "fig5", "figE2")  # what tests/figures/test_theory_figures.py does not draw; the others if slow
+
+
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SMALL])
+def test_every_figure_is_a_command(name, script, tmp_path):
+    done = script("figure.py", f"experiment={name}", f"output={tmp_path}", *SMALL[name], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "verdict" in done.stdout
+    assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{suffix}" for suffix in ("png", "pdf", "json")}
+    assert json.loads((tmp_path / f"{name}.json").read_text())["claims"]
+    if name == "fig5":
+        circulations = json.loads((tmp_path / "fig5.json").read_text())["circulations"]
+        assert [c["beta_sg"] for c in circulations] == [5.0]  # one number where several are taken
+
+
+def test_every_experiment_without_training_is_tested_and_has_a_target():
+    untrained = {path.stem for path in CONF.glob("experiment/*.yaml") if "trained: false" in path.read_text()}
+    assert untrained == set(SMALL)
+    makefile = CONF.parent / "Makefile"
+    for name in [*SMALL, "theory"]:
+        command = ["make", "-n", "-f", str(makefile), name, "OVERRIDES=figure.seed=1"]
+        planned = subprocess.run(command, capture_output=True, text=True, cwd=CONF.parent, check=True).stdout
+        drawn = [line for line in planned.splitlines() if "scripts/" in line]
+        expected = list(SMALL) if name == "theory" else [name]
+        assert [line.split("experiment=")[1] for line in drawn] == [f"{each} figure.seed=1" for each in expected]
+    listed = subprocess.run(["make", "help"], capture_output=True, text=True, cwd=CONF.parent, check=True).stdout
+    assert {line.split()[0] for line in listed.splitlines()} >= {*SMALL, "theory", "fig6", "test"}
+
+
+MISTAKES = [
+    (("figure.bta=5",), "figure.bta"),
+    (("+figure.bta=5",), "'bta'"),
+    (("figure.beta=steep",), "'steep'"),
+    (("figure.beta=-1",), "beta = -1.0: must be a finite number above 0"),
+    (("figure.beta=nan",), "figure.beta = nan"),
+    (("figure.points=0",), "figure.points = 0: must be 1 or more"),
+    (("figure.seed=-1",), "figure.seed = -1"),
+    (("figure.step=0",), "step = 0.0: must be a finite number above 0"),
+    (("figure.weights=[1]", "experiment=fig4"), "fig4 cannot be drawn with figure.weights=[1]: not enough values"),
+    (("figure.beta=1,2",), "one value"),
+    (("figure.module=fig99",), "figure.module = fig99"),
+    (("figure=fig2",), "which figure"),
+    (("surrogate.beta=5",), "surrogate.beta=5 changes nothing"),
+    (("experiment=fig99",), "fig99"),
+    (("experiment=none",), "which figure"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), MISTAKES, ids=[m[0][0] for m in MISTAKES])
+def test_a_mistake_gets_one_sentence(overrides, message, draw_command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        draw_command("experiment=fig1", *overrides)
+    assert end.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert message in errors
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def draw_command():
+    """scripts/figure.py in this process, to be quick."""
+    import runpy
+
+    from sgtheory.training.command import report_errors
+
+    main = runpy.run_path(str(CONF.parent / "scripts" / "figure.py"))["main"]
+
+    def run(*arguments):
+        with report_errors():
+            main(list(arguments))
+
+    return run
