@@ -83,11 +83,11 @@ def compute(
     beta_sg: float = 25.0,
     line_beta_sgs: tuple[float, ...] = (15.0, 30.0),
     line_range: float = 0.2,
-    line_points: int = 4001,
+    line_points: int = 2001,
     contour_weights: tuple[float, ...] = (-0.188, 1.7, -1.3, -0.1, 1.0),
     contour_betas: tuple[float, ...] = (2.0, 4.0, 20.0),
     contour_range: float = 2.0,
-    contour_points: int = 161,
+    contour_points: int = 61,
     random_nets: int = 100_000,
     seed: int = 0,
 ) -> dict:
@@ -220,7 +220,7 @@ def _draw_net(axes, numbers):
         arrow = {"arrowstyle": "->", "lw": 0.9, "color": "0.3", "shrinkA": 8, "shrinkB": 8}
         axes.annotate("", units[end], units[start], arrowprops=arrow)
         value = numbers["weights"][weight.replace("_", "")]
-        axes.text(*position, f"${weight}$ = {value:g}", ha=align, va="center", fontsize=6)
+        axes.text(*position, f"${weight} = {value:g}$", ha=align, va="center", fontsize=6)
     panel_letter(axes, "A")
 
 
@@ -273,11 +273,11 @@ def _draw_landscape(axes, numbers, landscape):
     axes.contourf(v, v, landscape["output"], 20, cmap="Greys_r", alpha=0.6)
     axes.contour(v, v, landscape["output"], 10, colors="0.3", linewidths=0.3)
     for key, colour, width, label in (
-        ("surrogate_descent", SURROGATE, 0.02, f"surrogate, $β_{{SG}}$ = {numbers['contour_beta_sg']:g}"),
-        ("true_descent", DESCENT, 0.01, "true"),
+        ("surrogate_descent", SURROGATE, 0.016, f"surrogate, $β_{{SG}}$ = {numbers['contour_beta_sg']:g}"),
+        ("true_descent", DESCENT, 0.008, "true"),
     ):
         descent = np.asarray(landscape[key])
-        descent = 0.75 * descent / np.linalg.norm(descent, axis=1).max()
+        descent = 0.5 * descent / np.linalg.norm(descent, axis=1).max()
         axes.quiver(
             *at.T,
             *descent.T,
@@ -287,7 +287,8 @@ def _draw_landscape(axes, numbers, landscape):
             scale_units="xy",
             scale=1,
             label=label,
-            headwidth=4,
+            headwidth=3,
+            headlength=3.5,
         )
     axes.plot(*at.T, "o", color="k", markersize=0.8)
     axes.plot(*at[-1], "o", color="k", markersize=2.5)
