@@ -57,8 +57,8 @@ def uniform(first, step, sample, draw, key, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def input_from_events(spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
-    """Weights of the presynaptic neurons that spike, added up from 0 in the order of their indices.
+def add_events(x, spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
+    """Add the weights of the presynaptic neurons that spike to ``x``, one after the other in order of their indices.
 
     The spikes stay in registers: a reduction hands the next few indices to all threads. ``weight`` is
     [kernel, channel pre, channel post]; it is read through the first-level cache.
@@ -69,7 +69,6 @@ def input_from_events(spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: 
     own = tl.where(inside, n % CHANNELS - (n // CHANNELS - KERNEL // 2) * CHANNELS * CHANNELS, NOWHERE)
     rank = tl.cumsum(spike.to(tl.int32), 0)
     events = tl.max(rank, 0)
-    total = tl.zeros(n.shape, tl.float32)
     for first in range(1, events + 1, EVENTS):
         which = rank - first
         found = spike & (which >= 0) & (which < EVENTS)
@@ -77,25 +76,24 @@ def input_from_events(spike, n, inside, weight, CHANNELS: tl.constexpr, KERNEL: 
         for event in tl.static_range(EVENTS):
             pre = ((indices >> (16 * event)) & 0xFFFF).to(tl.int32)
             at = own + tl.where(first + event <= events, pre * CHANNELS, NOWHERE)
-            total += tl.load(weight + at, at.to(tl.uint32, bitcast=True) < SIZE, 0.0)
-    return total
+            x += tl.load(weight + at, at.to(tl.uint32, bitcast=True) < SIZE, 0.0)
+    return x
 
 
 @triton.jit
-def input_from_words(spike, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
+def add_words(x, spike, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
     """The same sum in the same order, where the spikes of all channels at a position fit into a word of bits.
 
     Each position takes the words in reach of the kernel and looks up one bit after the other. This is several times
     faster than looking at every spike everywhere; the rounds are those of the position with the most spikes.
     """
-    POSITIONS: tl.constexpr = spike.shape[0] // CHANNELS
+    POSITIONS: tl.constexpr = x.shape[0] // CHANNELS
     WORD: tl.constexpr = tl.uint32 if CHANNELS <= 32 else tl.uint64
-    spike = spike.reshape(POSITIONS, CHANNELS)
+    x, spike = x.reshape(POSITIONS, CHANNELS), spike.reshape(POSITIONS, CHANNELS)
     position, channel = tl.arange(0, POSITIONS), tl.arange(0, CHANNELS)
     bit = tl.full([CHANNELS], 1, WORD) << channel.to(WORD)
     words = tl.sum(tl.where(spike, bit[None, :], 0), 1)
     most = tl.max(tl.sum(spike.to(tl.int32), 1), 0)
-    total = tl.zeros([POSITIONS, CHANNELS], tl.float32)
     for tap in range(KERNEL):
         source = position + tap - KERNEL // 2
         exists = (source >= 0) & (source < POSITIONS)
@@ -104,9 +102,9 @@ def input_from_words(spike, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr
             rest = word & (word - 1)
             pre = ((word ^ rest).to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127  # exponent of the lowest bit
             at = ((tap * CHANNELS + pre) * CHANNELS)[:, None] + channel[None, :]
-            total += tl.load(weight + at, (word != 0)[:, None], 0.0)
+            x += tl.load(weight + at, (word != 0)[:, None], 0.0)
             word = rest
-    return total.reshape(POSITIONS * CHANNELS)
+    return x.reshape(POSITIONS * CHANNELS)
 
 
 @triton.jit(do_not_specialize=["steps", "input_steps", "draw", "key"])
@@ -144,9 +142,9 @@ def forward_kernel(
         if KEEP_CURRENTS:
             tl.store(currents + row + n, current, inside)
         if WORDS:
-            x += input_from_words(spike, weight, CHANNELS, KERNEL)
+            x = add_words(x, spike, weight, CHANNELS, KERNEL)
         elif KERNEL > 0:
-            x += input_from_events(spike, n, inside, weight, CHANNELS, KERNEL)
+            x = add_events(x, spike, n, inside, weight, CHANNELS, KERNEL)
         keep = tl.where(spike, 0.0, 1.0)
         if SAME:
             u = a_m * u * keep + gain * current

@@ -61,31 +61,31 @@ def test_uniform_numbers_are_those_of_the_noise():
 
 
 @pytest.mark.parametrize("name", ["dense", "convolution"])
-def test_recurrent_input_is_summed_in_the_order_of_neurons(name, monkeypatch):
-    """Weights whose sum depends on the order: adding them one by one gives the bits of the kernel."""
+def test_recurrent_input_is_added_in_the_order_of_neurons(name, monkeypatch):
+    """Weights whose sum depends on the order: adding them to the input one by one gives the bits of the kernel."""
     inputs, recurrent = layer(name)
     recurrent = torch.randn(recurrent.shape, generator=torch.Generator().manual_seed(3)) * 0.5
-    case = inputs, recurrent, fast()
-    found = run(_cuda.lif_cuda, *case)
+    found = run(_cuda.lif_cuda, inputs, recurrent, fast())
     shape = inputs.shape[2:]
     neurons = torch.arange(shape.numel()).view(shape).movedim(0, -1).flatten().tolist()  # channels count fastest
     alone = _reference.recurrent_input(torch.eye(len(neurons)).view(-1, *shape), recurrent)  # what each one gives
 
-    def one_by_one(order):
-        def recurrent_input(spikes, weight):
-            total = torch.zeros_like(spikes)
-            for k in order:
-                total = total + spikes.flatten(1)[:, k].view(-1, *[1] * len(shape)) * alone[k]
+    class OneByOne:
+        def __init__(self, spikes, order):
+            self.spikes, self.order = spikes.flatten(1), order
+
+        def __radd__(self, total):
+            for k in self.order:
+                total = total + self.spikes[:, k].view(-1, *[1] * len(shape)) * alone[k]
             return total
 
-        with monkeypatch.context() as patch:
-            patch.setattr(_reference, "recurrent_input", recurrent_input)
-            with torch.no_grad():
-                return _reference.lif_reference(inputs, fast(), SURROGATES[0], SIGMOID, NOISE, recurrent)
+    def bits(order):
+        with monkeypatch.context() as patch, torch.no_grad():
+            patch.setattr(_reference, "recurrent_input", lambda spikes, weight: OneByOne(spikes, order))
+            return _reference.lif_reference(inputs, fast(), SURROGATES[0], SIGMOID, NOISE, recurrent)
 
-    for expected, bits in zip(one_by_one(neurons), found, strict=False):
-        assert torch.equal(expected, bits)
-    assert not torch.equal(one_by_one(neurons[::-1])[1], found[1])
+    assert all(map(torch.equal, bits(neurons), found))
+    assert not torch.equal(bits(neurons[::-1])[1], found[1])
 
 
 def test_inputs_that_are_shared_strided_or_empty():
