@@ -11,6 +11,7 @@ The settings of a figure and their units are in conf/experiment/NAME.yaml.
 import importlib
 import sys
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
@@ -22,6 +23,7 @@ from sgtheory.training.command import report_errors
 
 
 def main(arguments: list[str]) -> None:
+    torch.set_num_threads(1)  # small tensors, for which several threads only wait for each other
     output = "figures"
     overrides = []
     for argument in arguments:
