@@ -1,11 +1,12 @@
 """The leaky integrate-and-fire core: one operation, several backends, one meaning.
 
-:func:`lif` is the operation. :func:`simulate`, :func:`weighted_spikes`, :func:`weight_gradient` and
-:func:`filter_cascade` are the pieces of the CPU backend, on numpy arrays and without autograd, for learning rules that
-are not back-propagation.
+:func:`lif` is the operation, :class:`LIF` a layer with weights, :func:`spiking_network` a stack of layers with a
+readout. :func:`simulate`, :func:`weighted_spikes`, :func:`weight_gradient` and :func:`filter_cascade` are pieces of the
+CPU backend, on numpy arrays and without autograd, for learning rules that are not back-propagation.
 """
 
 from sgtheory.lif._cpu import simulate
+from sgtheory.lif._module import LIF
 from sgtheory.lif._network import Layer, Readout, spiking_network
 from sgtheory.lif._noise import Noise
 from sgtheory.lif._op import BACKENDS, leaky_readout, lif
@@ -13,6 +14,7 @@ from sgtheory.lif._synapses import filter_cascade, weight_gradient, weighted_spi
 
 __all__ = [
     "BACKENDS",
+    "LIF",
     "Layer",
     "Noise",
     "Readout",

@@ -34,6 +34,7 @@ def forward_kernel(
         u = np.zeros(size, potentials.dtype)
         current = np.zeros(size, potentials.dtype)
         q = np.zeros(size, potentials.dtype)
+        keep = np.zeros(size, potentials.dtype)
         words = np.empty((size + GROUP - 1) // GROUP * GROUP, np.uint32)
         for n in range(steps):
             if kind == GIVEN_THRESHOLD:
@@ -42,16 +43,19 @@ def forward_kernel(
                 philox_row(words, first, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
                 threshold_row(q, words, kind, scale, p0)
             u_n, s_n = potentials[b, n, here], spikes[b, n, here]
+            # short loops: a compiler vectorises only those whose arrays it can tell apart
             for j in range(size):
-                v = u[j]
-                spike = (v - theta) > q[j]
-                keep = zero if spike else one
-                u_n[j] = v
-                s_n[j] = spike
-                if same:
-                    u[j] = a_m * v * keep + gain * current[j]
-                else:
-                    u[j] = (a_m * v + gain * current[j]) * keep
+                u_n[j] = u[j]
+            for j in range(size):
+                keep[j] = zero if (u[j] - theta) > q[j] else one
+            for j in range(size):
+                s_n[j] = one - keep[j]
+            if same:
+                for j in range(size):
+                    u[j] = a_m * u[j] * keep[j] + gain * current[j]
+            else:
+                for j in range(size):
+                    u[j] = (a_m * u[j] + gain * current[j]) * keep[j]
             if n >= delay:
                 x = inputs[source, n - delay, here]
                 for j in range(size):
@@ -73,6 +77,7 @@ def backward_kernel(
         g_u = np.zeros(size, potentials.dtype)
         g_i = np.zeros(size, potentials.dtype)
         derivative = np.zeros(size, potentials.dtype)
+        g_s = np.zeros(size, potentials.dtype)
         current = np.zeros(size, potentials.dtype)
         # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
         currents = np.zeros((steps if attached and not same else 0, size), potentials.dtype)
@@ -93,17 +98,26 @@ def backward_kernel(
             if attached and not same:
                 current[:] = currents[n]
             for j in range(size):
-                keep = zero if s_n[j] else one
-                g_s = g_n[j]
-                if attached:
-                    g_s -= (a_m * u_n[j] + gain * current[j]) * g_u[j]
+                g_s[j] = g_n[j]
+            if attached:
+                for j in range(size):
+                    g_s[j] -= (a_m * u_n[j] + gain * current[j]) * g_u[j]
+            for j in range(size):
+                g_s[j] *= derivative[j]
+            for j in range(size):
+                keep = one - s_n[j]
                 g_i[j] = a_s * g_i[j] + gain * (g_u[j] if same else keep * g_u[j])
-                g_u[j] = a_m * keep * g_u[j] + g_s * derivative[j]
+                g_u[j] = a_m * keep * g_u[j] + g_s[j]
 
 
 def use_torch_threads() -> None:
     """Let the kernels use as many threads as ``torch.set_num_threads`` allows."""
     set_num_threads(max(1, min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)))
+
+
+def empty_like(tensor: torch.Tensor) -> torch.Tensor:
+    """Contiguous memory from numpy, which asks for huge pages: on first touch a page costs more than the arithmetic."""
+    return torch.from_numpy(np.empty(tensor.shape, torch.empty(0, dtype=tensor.dtype).numpy().dtype))
 
 
 def shared(inputs: torch.Tensor) -> np.ndarray:
@@ -159,8 +173,7 @@ class LIFOnCPU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, inputs, parameters, escape, surrogate, noise):
-        potentials = torch.empty(inputs.shape, dtype=inputs.dtype)
-        spikes = torch.empty_like(potentials)
+        potentials, spikes = empty_like(inputs), empty_like(inputs)
         simulate(shared(inputs.detach()), parameters, escape, noise, potentials.numpy(), spikes.numpy())
         needs_inputs = parameters.reset_gradient == "attached" and parameters.reset == "next"
         ctx.save_for_backward(inputs if needs_inputs else None, potentials, spikes)
@@ -190,7 +203,7 @@ def backward(
     given = np.zeros((0, 0, 0), dtype)
     if kind == GIVEN_SURROGATE:
         given = surrogate.derivative(potentials - parameters.threshold, spikes).contiguous().numpy()
-    out = torch.empty_like(potentials)
+    out = empty_like(potentials)
     backward_kernel(
         gradient.contiguous().numpy(),
         np.zeros((1, 0, 0), dtype) if inputs is None else shared(inputs.detach()),

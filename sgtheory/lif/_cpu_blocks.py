@@ -27,6 +27,31 @@ def blocks(batch: int) -> list[slice]:
     return [slice(first, min(first + BLOCK, batch)) for first in range(0, batch, BLOCK)]
 
 
+class Spare:
+    """Arrays that are used again: fresh memory costs as much as the arithmetic on it.
+
+    Holds no more than was in use at one time.
+    """
+
+    def __init__(self):
+        self.arrays: dict[tuple, list[np.ndarray]] = {}
+
+    def take(self, shape: tuple[int, ...], dtype) -> np.ndarray:
+        """An array with undefined content."""
+        try:
+            return self.arrays[shape, np.dtype(dtype)].pop()
+        except (KeyError, IndexError):
+            return np.empty(shape, dtype)
+
+    def give(self, *arrays: np.ndarray) -> None:
+        """Nobody looks at these any more."""
+        for array in arrays:
+            self.arrays.setdefault((array.shape, array.dtype), []).append(array)
+
+
+spare = Spare()
+
+
 @cache
 def blas() -> ThreadpoolController:
     """The BLAS libraries of the process, looked up once; scipy's is the one that compiled matrix products call."""
@@ -43,20 +68,28 @@ def run_blocks(function: Callable, items: Iterable) -> list:
             return list(pool.map(function, items))
 
 
-def kernel_first(weight: torch.Tensor | None, channels: int, dtype: torch.dtype) -> np.ndarray:
-    """Weights [post, pre, kernel] or [post, pre] as [kernel, pre, post]; None as a kernel of length 0."""
+def feed_forward(weight: torch.Tensor, dtype: torch.dtype) -> np.ndarray:
+    """Weights [post, pre, kernel] in the order [kernel, pre, post]."""
+    return weight.detach().to(dtype).permute(2, 1, 0).contiguous().numpy()
+
+
+def like_feed_forward(gradient: np.ndarray) -> torch.Tensor:
+    """Undo :func:`feed_forward`."""
+    return torch.from_numpy(gradient).permute(2, 1, 0)
+
+
+def within_layer(weight: torch.Tensor | None, channels: int, dtype: torch.dtype) -> np.ndarray:
+    """Weights [post, pre, kernel] or [post, pre] in the order [pre, reversed kernel, post]; None as a kernel of 0."""
     if weight is None:
-        return np.zeros((0, channels, channels), torch.zeros((), dtype=dtype).numpy().dtype)
+        return torch.zeros(channels, 0, channels, dtype=dtype).numpy()
     weight = weight.detach().to(dtype)
     weight = weight.unsqueeze(-1) if weight.ndim == 2 else weight
-    return weight.permute(2, 1, 0).contiguous().numpy()
+    return weight.flip(-1).permute(1, 2, 0).contiguous().numpy()
 
 
-def like_weight(gradient: np.ndarray, weight: torch.Tensor | None) -> torch.Tensor | None:
-    """Undo :func:`kernel_first`."""
-    if weight is None:
-        return None
-    return torch.from_numpy(gradient).permute(2, 1, 0).reshape(weight.shape)
+def like_within_layer(gradient: np.ndarray, weight: torch.Tensor) -> torch.Tensor:
+    """Undo :func:`within_layer`."""
+    return torch.from_numpy(gradient).permute(2, 0, 1).flip(-1).reshape(weight.shape)
 
 
 @dataclass(frozen=True)
@@ -65,7 +98,7 @@ class LayerOnCPU:
 
     Args:
         weight: [kernel, pre, post] from the layer below, or a kernel of length 0.
-        recurrent: [kernel, channel, channel], or a kernel of length 0.
+        recurrent: [pre, reversed kernel, post], or a kernel of length 0.
         neurons: positions * channels.
     """
 
@@ -97,8 +130,8 @@ class LayerOnCPU:
         """Potentials and spikes (uint8) of a block, [batch, time, neuron]; see :func:`forward_layer`."""
         dtype = self.recurrent.dtype
         batch, steps = len(samples), max(sources.shape[1], inputs.shape[1])
-        potentials = np.empty((batch, steps, self.neurons), dtype)
-        spikes = np.empty(potentials.shape, np.uint8)
+        potentials = spare.take((batch, steps, self.neurons), dtype)
+        spikes = spare.take(potentials.shape, np.uint8)
         kind, scale, p0 = threshold_kind(self.escape)
         given = np.zeros((0, 0, 0), dtype)
         if kind != NONE and (kind == GIVEN_THRESHOLD or dtype != np.float32):
@@ -150,7 +183,7 @@ class LayerOnCPU:
             x = torch.from_numpy(self.true_potential(potentials, spikes)) - self.parameters.threshold
             given = self.surrogate.derivative(x, torch.from_numpy(spikes).to(x.dtype)).contiguous().numpy()
         gradient_weight, gradient_recurrent = np.zeros_like(self.weight), np.zeros_like(self.recurrent)
-        gradient_sources = np.empty((batch, steps if to_sources else 0, sources.shape[2]), dtype)
+        gradient_sources = spare.take((batch, steps if to_sources else 0, sources.shape[2]), dtype)
         gradient_inputs = np.empty((batch, steps if to_inputs else 0, neurons), dtype)
         backward_layer(
             np.zeros((batch, 0, 0), dtype) if gradient is None else gradient,
@@ -180,9 +213,8 @@ class LayerOnCPU:
 
     @cached_property
     def recurrent_back(self) -> np.ndarray:
-        """[kernel * post, pre], kernel reversed: the transposed convolution of a padded row."""
-        kernel, pre, post = self.recurrent.shape
-        return np.ascontiguousarray(self.recurrent[::-1].transpose(0, 2, 1).reshape(kernel * post, pre))
+        """[reversed kernel * post, pre]: the transposed convolution of rows of kernel * post."""
+        return np.ascontiguousarray(self.recurrent.reshape(len(self.recurrent), -1).T)
 
 
 @dataclass(frozen=True)
@@ -207,7 +239,7 @@ class ReadoutOnCPU:
     def backward(self, gradient: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Gradients of a block for the weight and for the source spikes."""
         gradient_weight = np.zeros_like(self.weight)
-        gradient_sources = np.empty(sources.shape, self.weight.dtype)
+        gradient_sources = spare.take(sources.shape, self.weight.dtype)
         weight_back = np.ascontiguousarray(self.weight.T)
         backward_readout(gradient, sources, weight_back, *self._constants, gradient_weight, gradient_sources)
         return gradient_weight, gradient_sources
@@ -233,7 +265,7 @@ class RecurrentLIFOnCPU(torch.autograd.Function):
             surrogate,
             noise,
             np.zeros((0, 0, channels), inputs.numpy().dtype),
-            kernel_first(recurrent, channels, inputs.dtype),
+            within_layer(recurrent, channels, inputs.dtype),
             positions * channels,
         )
         flat = inputs.detach().reshape(batch, steps, -1).contiguous().numpy()
@@ -242,7 +274,9 @@ class RecurrentLIFOnCPU(torch.autograd.Function):
         potentials, spikes = np.empty(flat.shape, flat.dtype), np.empty(flat.shape, np.uint8)
 
         def forward(block):
-            potentials[block], spikes[block] = layer.forward(nothing[block], flat[block], samples[block])
+            activity = layer.forward(nothing[block], flat[block], samples[block])
+            potentials[block], spikes[block] = activity
+            spare.give(*activity)
 
         run_blocks(forward, blocks(batch))
         ctx.layer, ctx.potentials, ctx.spikes, ctx.recurrent = layer, potentials, spikes, recurrent
@@ -265,4 +299,5 @@ class RecurrentLIFOnCPU(torch.autograd.Function):
 
         parts = run_blocks(backward, blocks(batch))
         total = ordered_sum(parts) if parts else np.zeros_like(layer.recurrent)
-        return torch.from_numpy(out).view(gradient.shape), like_weight(total, ctx.recurrent), None, None, None, None
+        recurrent = None if ctx.recurrent is None else like_within_layer(total, ctx.recurrent)
+        return torch.from_numpy(out).view(gradient.shape), recurrent, None, None, None, None

@@ -4,9 +4,9 @@ A dense layer is a convolution with one position. Spikes are rare, so the forwar
 driven by events: a spike adds one row of weights. The surrogate derivative is nowhere zero, so what passes errors back
 is dense: matrix products over all samples of the block, one step at a time, in reverse time.
 
-Memory is channels last: neuron = position * channels + channel. Weights are [kernel, pre, post], so that the row that a
-spike adds is contiguous. All sums run in a fixed order; blocks are independent, and the caller adds their weight
-gradients in order, so that results do not depend on the number of threads.
+Memory is channels last: neuron = position * channels + channel. Feed-forward weights are [kernel, pre, post], recurrent
+ones [pre, reversed kernel, post], so that what a spike adds is contiguous. All sums run in a fixed order; blocks are
+independent, and the caller adds their weight gradients in order: results do not depend on the number of threads.
 """
 
 import numpy as np
@@ -25,7 +25,9 @@ def scatter(found, weight, stride, padding, target):
     kernel, pre, post = weight.shape
     positions = target.size // post
     for event in found:
-        q, channel = event // pre + padding, event % pre
+        q = np.int64(np.uint32(event) // np.uint32(pre))  # an unsigned division is several times faster
+        channel = event - q * pre
+        q += padding
         for p in range(max(0, (q - kernel + stride) // stride), min(positions - 1, q // stride) + 1):
             row = weight[q - p * stride, channel]
             here = target[p * post : (p + 1) * post]
@@ -39,12 +41,44 @@ def gather(found, gradient, stride, padding, out):
     kernel, pre, post = out.shape
     positions = gradient.size // post
     for event in found:
-        q, channel = event // pre + padding, event % pre
+        q = np.int64(np.uint32(event) // np.uint32(pre))  # an unsigned division is several times faster
+        channel = event - q * pre
+        q += padding
         for p in range(max(0, (q - kernel + stride) // stride), min(positions - 1, q // stride) + 1):
             row = out[q - p * stride, channel]
             here = gradient[p * post : (p + 1) * post]
             for c in range(post):
                 row[c] += here[c]
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def scatter_within(found, weight, target):
+    """Add the recurrent weights of the spikes ``found`` to ``target``: what one spike adds is contiguous."""
+    pre, kernel, post = weight.shape
+    for event in found:
+        position = np.int64(np.uint32(event) // np.uint32(pre))
+        channel = event - position * pre
+        first = (position - kernel // 2) * post
+        low, high = max(first, 0), min(first + kernel * post, target.size)
+        row = weight[channel].reshape(kernel * post)[low - first : high - first]
+        here = target[low:high]
+        for c in range(row.size):
+            here[c] += row[c]
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def gather_within(found, gradient, out):
+    """Add the gradient of the current to the recurrent weights that the spikes ``found`` used."""
+    pre, kernel, post = out.shape
+    for event in found:
+        position = np.int64(np.uint32(event) // np.uint32(pre))
+        channel = event - position * pre
+        first = (position - kernel // 2) * post
+        low, high = max(first, 0), min(first + kernel * post, gradient.size)
+        row = out[channel].reshape(kernel * post)[low - first : high - first]
+        here = gradient[low:high]
+        for c in range(row.size):
+            row[c] += here[c]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -54,23 +88,23 @@ def forward_layer(
     """Forward pass of a block of samples.
 
     sources [batch, time, pre] uint8 spikes of the layer below, or [batch, time, 0]; inputs [batch, time, neuron] or
-    [batch, 0, 0]: current that arrives besides; recurrent [kernel, channel, channel] or of kernel 0.
+    [batch, 0, 0]: current that arrives besides; recurrent [pre, reversed kernel, post] or of kernel 0.
     ``potentials`` receives U, or with ``keep_lost`` the potential before the reset of the step before was applied.
     """
     a_m, a_s, gain, theta, same, delay = neuron
     kind, scale, p0, seed, stream, draw, given = threshold
     batch, steps, neurons = potentials.shape
-    middle = recurrent.shape[0] // 2
-    one, zero = potentials.dtype.type(1), potentials.dtype.type(0)
-    q = np.zeros(neurons, potentials.dtype)
+    dtype = potentials.dtype
+    one = dtype.type(1)
+    q = np.zeros(neurons, dtype)
     words = np.empty((neurons + GROUP - 1) // GROUP * GROUP, np.uint32)
-    found = np.empty(max(sources.shape[2], neurons) + 1, np.int64)
+    found = np.empty(2 * max(sources.shape[2], neurons) + 1, np.int64)
     for b in range(batch):
-        u = np.zeros(neurons, potentials.dtype)
-        lost = np.zeros(neurons, potentials.dtype)
-        current = np.zeros(neurons, potentials.dtype)
-        arriving = np.zeros(neurons, potentials.dtype)
-        held = np.zeros(neurons, potentials.dtype)
+        u = np.zeros(neurons, dtype)
+        lost = np.zeros(neurons, dtype)
+        current = np.zeros(neurons, dtype)
+        arriving = np.zeros(neurons, dtype)
+        held = np.zeros(neurons, dtype)
         for n in range(steps):
             if kind == GIVEN_THRESHOLD:
                 q[:] = given[b, n]
@@ -78,17 +112,19 @@ def forward_layer(
                 philox_row(words, 0, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
                 threshold_row(q, words, kind, scale, p0)
             u_n, s_n = potentials[b, n], spikes[b, n]
+            stored = lost if keep_lost else u
             for j in range(neurons):
-                v = u[j]
-                spike = (v - theta) > q[j]
-                keep = zero if spike else one
-                u_n[j] = lost[j] if keep_lost else v
-                s_n[j] = spike
-                if same:
-                    u[j] = a_m * v * keep + gain * current[j]
-                else:
-                    lost[j] = a_m * v + gain * current[j]
-                    u[j] = lost[j] * keep
+                u_n[j] = stored[j]
+            for j in range(neurons):
+                s_n[j] = (u[j] - theta) > q[j]
+            if same:
+                for j in range(neurons):
+                    u[j] = a_m * u[j] * (one - dtype.type(s_n[j])) + gain * current[j]
+            else:
+                for j in range(neurons):
+                    lost[j] = a_m * u[j] + gain * current[j]
+                for j in range(neurons):
+                    u[j] = lost[j] * (one - dtype.type(s_n[j]))
             if delay:
                 for j in range(neurons):
                     held[j] = arriving[j]
@@ -98,8 +134,8 @@ def forward_layer(
                 arriving[:] = 0
             if sources.shape[2]:
                 scatter(found[: events(sources[b, n], found)], weight, stride, padding, arriving)
-            if recurrent.shape[0]:
-                scatter(found[: events(s_n, found)], recurrent, 1, middle, arriving)
+            if recurrent.shape[1]:
+                scatter_within(found[: events(s_n, found)], recurrent, arriving)
             x = held if delay else arriving
             for j in range(neurons):
                 current[j] = a_s * current[j] + x[j]
@@ -137,7 +173,7 @@ def backward_layer(
     post = gradient_recurrent.shape[2]
     positions = neurons // post
     kernel, pre = gradient_weight.shape[0], gradient_weight.shape[1]
-    kernel_r = gradient_recurrent.shape[0]
+    kernel_r = gradient_recurrent.shape[1]
     middle = kernel_r // 2
     dtype = potentials.dtype
     one, zero = dtype.type(1), dtype.type(0)
@@ -149,7 +185,7 @@ def backward_layer(
     back_s = np.zeros((batch * positions, weight_back.shape[1]), dtype)
     derivative = np.empty(neurons, dtype)
     g_s = np.empty(neurons, dtype)
-    found = np.empty(max(sources.shape[2], neurons) + 1, np.int64)
+    found = np.empty(2 * max(sources.shape[2], neurons) + 1, np.int64)
     to_sources = gradient_sources.shape[1] > 0
     length = sources.shape[2] // max(pre, 1)
     # The loops over neurons below are short, and over slices that start at 0, on purpose: a compiler vectorises a loop
@@ -178,7 +214,7 @@ def backward_layer(
             if sources.shape[2]:
                 gather(found[: events(sources[b, n], found)], x, stride, padding, gradient_weight)
             if kernel_r:
-                gather(found[: events(spikes[b, n], found)], x, 1, middle, gradient_recurrent)
+                gather_within(found[: events(spikes[b, n], found)], x, gradient_recurrent)
             if to_sources:
                 below = gradient_sources[b, n]
                 below[:] = 0
@@ -227,7 +263,7 @@ def backward_layer(
 def forward_readout(sources, weight, a_m, a_s, gain, delay, initial, potentials):
     """Potentials U[1] ... U[time] of units that never spike; weight [pre, unit]."""
     batch, steps, units = potentials.shape
-    found = np.empty(sources.shape[2] + 1, np.int64)
+    found = np.empty(2 * sources.shape[2] + 1, np.int64)
     for b in range(batch):
         u = np.full(units, initial)
         current = np.zeros(units, potentials.dtype)
@@ -252,7 +288,7 @@ def forward_readout(sources, weight, a_m, a_s, gain, delay, initial, potentials)
 def backward_readout(gradient, sources, weight_back, a_m, a_s, gain, delay, gradient_weight, gradient_sources):
     """Adds to gradient_weight [pre, unit]; writes gradient_sources [batch, time, pre]. weight_back is [unit, pre]."""
     batch, steps, units = gradient.shape
-    found = np.empty(sources.shape[2] + 1, np.int64)
+    found = np.empty(2 * sources.shape[2] + 1, np.int64)
     for b in range(batch):
         g_arrived = np.zeros((steps, units), gradient.dtype)
         g_u = np.zeros(units, gradient.dtype)

@@ -1,5 +1,6 @@
 """A stack of LIF layers with a readout as one operation."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,10 +12,13 @@ from sgtheory.lif._cpu_blocks import (
     LayerOnCPU,
     ReadoutOnCPU,
     blocks,
-    kernel_first,
-    like_weight,
+    feed_forward,
+    like_feed_forward,
+    like_within_layer,
     ordered_sum,
     run_blocks,
+    spare,
+    within_layer,
 )
 from sgtheory.lif._noise import Noise
 from sgtheory.lif._op import checked_backend, leaky_readout, lif
@@ -96,7 +100,7 @@ def spiking_network(
         raise ParameterError("inputs", given, "must be uint8 of shape [batch, time, channel, position], time > 0")
     shapes = _shapes(inputs, layers, weights, recurrent, readout_weight)
     noise = noise or Noise(seed=0)
-    if checked_backend(inputs.device, backend) == "cpu":
+    if checked_backend(inputs, backend) == "cpu":
         recurrent_given = [v for v in recurrent if v is not None]
         which = [v is not None for v in recurrent]
         store = torch.is_grad_enabled() and not recompute
@@ -153,7 +157,9 @@ class _NetworkOnCPU(torch.autograd.Function):
         weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
         recurrent = [next(given) if there else None for there in which]
         batch, steps = inputs.shape[:2]
-        sources = inputs.mT.reshape(batch, steps, -1).contiguous().numpy()
+        flat = inputs.mT.reshape(batch, steps, -1)
+        flat = torch.nn.functional.pad(flat, (0, -flat.shape[-1] % 8))  # silent neurons: whole words are scanned faster
+        sources = flat.contiguous().numpy()
         channels, positions = shapes[-1]
         units = len(readout_weight)
         last = readout_weight.detach().view(units, channels, positions).mT.reshape(units, -1)
@@ -163,8 +169,8 @@ class _NetworkOnCPU(torch.autograd.Function):
                 layer.escape,
                 layer.surrogate,
                 noise.at(stream=noise.stream + index),
-                kernel_first(weight, shape[0], dtype),
-                kernel_first(within, shape[0], dtype),
+                feed_forward(weight, dtype),
+                within_layer(within, shape[0], dtype),
                 shape[0] * shape[1],
                 layer.stride,
                 layer.padding,
@@ -186,7 +192,10 @@ class _NetworkOnCPU(torch.autograd.Function):
             for count, (_, spikes) in zip(counts, activity, strict=True):
                 spikes.sum(axis=1, dtype=count.dtype, out=count[block])
             potentials[block] = ctx.readout.forward(activity[-1][1])
-            return activity if store else None
+            if store:
+                return activity
+            spare.give(*itertools.chain(*activity))
+            return None
 
         ctx.activity = run_blocks(forward, blocks(batch))
         shaped = [
@@ -210,10 +219,13 @@ class _NetworkOnCPU(torch.autograd.Function):
             for index in reversed(range(len(ctx.stack))):
                 below = activity[index - 1][1] if index else ctx.sources[block]
                 counted = None if counts[index] is None else counts[index][block]
-                weight, recurrent, above, _ = ctx.stack[index].backward(
+                weight, recurrent, gradient_below, _ = ctx.stack[index].backward(
                     above, counted, below, *activity[index], to_sources=index > 0, to_inputs=False
                 )
+                spare.give(above)
+                above = gradient_below
                 parts += [weight, recurrent]
+            spare.give(*itertools.chain(*activity))
             return parts
 
         parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
@@ -221,8 +233,8 @@ class _NetworkOnCPU(torch.autograd.Function):
         readout, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
         channels, positions = ctx.shapes[-1]
         readout = torch.from_numpy(readout.T.reshape(units, positions, channels)).mT.reshape(units, -1)
-        weights = [like_weight(g, w) for g, w in zip(totals[-2::-2], ctx.weights, strict=True)]
-        recurrent = [like_weight(g, v) for g, v in zip(totals[::-2], ctx.recurrent, strict=True) if v is not None]
+        weights = [like_feed_forward(g) for g in totals[-2::-2]]
+        recurrent = [like_within_layer(g, v) for g, v in zip(totals[::-2], ctx.recurrent, strict=True) if v is not None]
         return (None,) * 7 + (readout, *weights, *recurrent)
 
 

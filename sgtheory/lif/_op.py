@@ -5,11 +5,12 @@ import torch
 from sgtheory.errors import ParameterError, require_choice
 from sgtheory.lif._cpu import LIFOnCPU
 from sgtheory.lif._cpu_blocks import RecurrentLIFOnCPU
+from sgtheory.lif._cuda import cuda_available, lif_cuda, readout_cuda
 from sgtheory.lif._noise import Noise
 from sgtheory.lif._reference import lif_reference, readout_reference
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
-BACKENDS = ("auto", "reference", "cpu")
+BACKENDS = ("auto", "reference", "cpu", "cuda")
 DETERMINISTIC = Step()
 
 
@@ -37,8 +38,8 @@ def lif(
         recurrent: weights V within the layer, [neuron post, neuron pre], or for inputs with channels a convolution
             along positions, [channel post, channel pre, kernel], with an odd kernel and zeros beyond the ends.
             Their spikes arrive in x[n] with those of the other layers (Eq 19).
-        backend: ``"reference"`` (plain PyTorch, the definition), ``"cpu"`` (compiled), or ``"auto"``: the fastest one
-            for the device of ``inputs``.
+        backend: ``"reference"`` (plain PyTorch, the definition), ``"cpu"`` (compiled), ``"cuda"`` (Triton, float32), or
+            ``"auto"``: the fastest one that is there for the device and type of ``inputs``.
 
     Returns:
         spikes: S[n], 0 or 1, shape and dtype of ``inputs``, differentiable.
@@ -58,7 +59,7 @@ def lif(
     tensor([0., 0., 1., 0., 1., 0.])
     """
     _check_inputs(inputs)
-    backend = checked_backend(inputs.device, backend)
+    backend = checked_backend(inputs, backend)
     if noise is None:
         if not isinstance(escape, Step):
             raise ParameterError("noise", None, f"must be given for {type(escape).__name__}, which is random")
@@ -68,6 +69,8 @@ def lif(
     if backend == "reference":
         spikes, potential = lif_reference(inputs, parameters, surrogate, escape, noise, recurrent)
         return spikes, potential.detach()
+    if backend == "cuda":
+        return lif_cuda(inputs, parameters, surrogate, escape, noise, recurrent)
     if recurrent is None and inputs.ndim == 3:
         return LIFOnCPU.apply(inputs, parameters, escape, surrogate, noise)
     channels_last = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT
@@ -89,21 +92,26 @@ def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: floa
         U[1] ... U[time], [batch, time, unit], differentiable.
     """
     _check_inputs(inputs)
+    if checked_backend(inputs, "auto") == "cuda":
+        return readout_cuda(inputs, parameters, initial)
     return readout_reference(inputs, parameters, initial)
 
 
-def checked_backend(device: torch.device, backend: str) -> str:
-    """The backend that will be used for tensors on ``device``.
+def checked_backend(inputs: torch.Tensor, backend: str) -> str:
+    """The backend that will be used for ``inputs``.
 
     Raises:
-        ParameterError: if it is unknown or not available there; it is never replaced silently.
+        ParameterError: if it is unknown or not available for them; it is never replaced silently.
     """
     require_choice(BACKENDS, backend=backend)
-    on_cpu = device.type == "cpu"
-    if backend == "cpu" and not on_cpu:
-        raise ParameterError("backend", backend, f"needs inputs on the CPU, and these are on {device}")
+    device = inputs.device.type
     if backend == "auto":
-        return "cpu" if on_cpu else "reference"
+        usable = device == "cuda" and inputs.dtype != torch.float64 and cuda_available()[0]
+        return "cpu" if device == "cpu" else "cuda" if usable else "reference"
+    if backend == "cuda" and not cuda_available()[0]:
+        raise ParameterError("backend", backend, f"is not available here: {cuda_available()[1]}")
+    if backend in ("cpu", "cuda") and backend != device:
+        raise ParameterError("backend", backend, f"needs inputs on that device, and these are on {inputs.device}")
     return backend
 
 

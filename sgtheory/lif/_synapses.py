@@ -13,19 +13,23 @@ PARTS = 8  # of the rows (samples x steps) in a weight gradient
 def events(spikes, found):
     """Write the indices of the neurons that spike into ``found``, ascending; return how many there are.
 
-    spikes: uint8 [neuron], contiguous. found: int64, one longer than there are neurons.
+    spikes: uint8 [neuron], contiguous. found: int64, twice as long and one more.
     """
     count = 0
-    whole = spikes.size // 8 if spikes.size % 8 == 0 else 0  # eight silent neurons are passed over at once
-    words = spikes[: 8 * whole].view(np.uint64)
-    for word in range(whole):
-        if words[word]:
-            for i in range(8 * word, 8 * word + 8):
-                found[count] = i
-                count += spikes[i] != 0
-    for i in range(8 * whole, spikes.size):
-        found[count] = i
-        count += spikes[i] != 0  # without a branch, which a processor cannot predict here
+    if spikes.size % 8:
+        for i in range(spikes.size):
+            found[count] = i
+            count += spikes[i] != 0  # without a branch, which a processor cannot predict here
+        return count
+    words = spikes.view(np.uint64)  # eight silent neurons are passed over at once
+    active, several = found[spikes.size + 1 :], 0
+    for word in range(words.size):
+        active[several] = 8 * word
+        several += words[word] != 0
+    for first in active[:several]:
+        for i in range(first, first + 8):
+            found[count] = i
+            count += spikes[i] != 0
     return count
 
 
@@ -38,7 +42,7 @@ def weighted_spikes(spikes, weight, out):
     batch, steps, pre = spikes.shape
     for part in prange(batch * PARTS):
         b, k = part // PARTS, part % PARTS
-        found = np.empty(pre + 1, np.int64)
+        found = np.empty(2 * pre + 1, np.int64)
         for n in range(steps * k // PARTS, steps * (k + 1) // PARTS):
             row = out[b, n]
             row[:] = 0
@@ -60,7 +64,7 @@ def weight_gradient(spikes, gradient, out):
     for part in prange(PARTS):
         mine = partial[part]
         mine[:] = 0
-        found = np.empty(pre + 1, np.int64)
+        found = np.empty(2 * pre + 1, np.int64)
         for row in range(rows * part // PARTS, rows * (part + 1) // PARTS):
             b, n = row // steps, row % steps
             g = gradient[b, n]
