@@ -1,12 +1,18 @@
 """Settings of the whole suite."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
-import pytest
-from hypothesis import settings
+# Small problems gain nothing from threads, and threads that wait for each other actively stall a busy machine. Read by
+# the libraries when they are imported; tests of the number of threads set it themselves.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 
