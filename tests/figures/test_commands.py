@@ -18,19 +18,27 @@ SMALL = {
     "figE1": ("figure.nets=2", "figure.samples=100", "figure.depths=[0,1]", "figure.betas=[1,10]"),
     "figE2": ("figure.nets=6", "figure.dts=[2e-3,1e-3]", "figure.betas=[1,50]", "figure.creation_paths=4"),
 }
-QUICK = ("fig4", "fig5", "figE2")  # what tests/figures/test_theory_figures.py does not draw; the others if slow
+DRAWN_ELSEWHERE = ("fig1", "fig2", "fig3", "figS1", "figS3", "figE1")  # by test_theory_figures.py, from compute()
 
 
-@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in SMALL])
-def test_every_figure_is_a_command(name, script, tmp_path):
-    done = script("figure.py", f"experiment={name}", f"output={tmp_path}", *SMALL[name], cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert "verdict" in done.stdout
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow) if n in DRAWN_ELSEWHERE else n for n in SMALL]
+)
+def test_every_figure_is_a_command(name, draw_command, tmp_path, capsys):
+    draw_command(f"experiment={name}", f"output={tmp_path}", *SMALL[name])
+    assert "verdict" in capsys.readouterr().out
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{suffix}" for suffix in ("png", "pdf", "json")}
     assert json.loads((tmp_path / f"{name}.json").read_text())["claims"]
     if name == "fig5":
         circulations = json.loads((tmp_path / "fig5.json").read_text())["circulations"]
         assert [c["beta_sg"] for c in circulations] == [5.0]  # one number where several are taken
+
+
+def test_the_script_writes_where_it_is_told(script, tmp_path):
+    done = script("figure.py", "experiment=figS3", "output=elsewhere", *SMALL["figS3"], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "elsewhere/figS3.json"
+    assert (tmp_path / "elsewhere" / "figS3.json").is_file()
 
 
 def test_every_experiment_without_training_is_tested_and_has_a_target():
