@@ -192,3 +192,10 @@ def test_a_mistake_on_the_command_line(script, tmp_path):
         assert "surrogate" in done.stderr
         assert len(done.stderr.splitlines()) == (2 if "-m" in arguments else 1)  # a sweep says which job it was
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "multirun.yaml"]
+
+
+def test_the_log_says_what_is_learnt():
+    task, _ = prepare(composed("task.target.steps=99"))
+    assert task.description == "target the Radcliffe Camera: 200 neurons x 99 steps of 1 ms, " + (
+        f"{task.network.target.mean() / 1e-3:.0f} Hz"
+    )

@@ -153,6 +153,14 @@ class SpikeMatching:
             raise UserError(f"task.replay = {path}: w0 and w1 must be finite numbers")
         return x.astype(np.uint8), z.astype(np.uint8), [np.ascontiguousarray(w) for w in (w0, w1)]
 
+    @property
+    def description(self) -> str:
+        """What is learnt, for the first line of the log."""
+        dt, (steps, rows) = self.neuron.parameters.dt, self.network.target.shape
+        source = self.settings.replay or self.settings.target.image or "the Radcliffe Camera"
+        rate = metrics.firing_rate(self.network.target, dt)
+        return f"target {source}: {rows} neurons x {steps} steps of {1e3 * dt:g} ms, {rate:.0f} Hz"
+
     def state(self) -> dict:
         """Weights, and the updates that will be written to updates.npz, as tensors."""
         kept = {name: torch.from_numpy(np.stack(values)) for name, values in self.updates.items()}

@@ -94,7 +94,8 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
 
     A task has ``state()`` and ``restore(state)`` (tensors by name), ``epoch(n)`` (one epoch of training; returns rows
     (metric, layer, value) measured before the update), ``finish(epochs)`` (rows measured after the last epoch, and
-    arrays for figures by name) and ``save(directory)`` (other files of its own).
+    arrays for figures by name) and ``save(directory)`` (other files of its own); it may have a
+    ``description`` for the first line of the log.
 
     Args:
         task: see above.
@@ -123,6 +124,8 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
                 return False
         else:
             write_json(config_path, config)
+        if description := getattr(task, "description", ""):
+            log.info("%s: %s", directory.name, description)
         logger = make_logger(directory, directory.name) if make_logger else NoLogger()
         try:
             _train(task, epochs, directory, checkpoint_every, logger)
