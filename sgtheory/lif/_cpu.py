@@ -78,6 +78,7 @@ def backward_kernel(
         g_i = np.zeros(size, potentials.dtype)
         derivative = np.zeros(size, potentials.dtype)
         g_s = np.zeros(size, potentials.dtype)
+        kept = np.zeros(size, potentials.dtype)
         current = np.zeros(size, potentials.dtype)
         # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
         currents = np.zeros((steps if attached and not same else 0, size), potentials.dtype)
@@ -94,7 +95,9 @@ def backward_kernel(
             else:
                 surrogate_row(derivative, u_n, theta, kind, beta, scale)
             if n >= delay:
-                out[b, n - delay, here] = g_i
+                out_n = out[b, n - delay, here]
+                for j in range(size):
+                    out_n[j] = g_i[j]
             if attached and not same:
                 current[:] = currents[n]
             for j in range(size):
@@ -105,9 +108,12 @@ def backward_kernel(
             for j in range(size):
                 g_s[j] *= derivative[j]
             for j in range(size):
-                keep = one - s_n[j]
-                g_i[j] = a_s * g_i[j] + gain * (g_u[j] if same else keep * g_u[j])
-                g_u[j] = a_m * keep * g_u[j] + g_s[j]
+                kept[j] = (one - s_n[j]) * g_u[j]
+            through = g_u if same else kept
+            for j in range(size):
+                g_i[j] = a_s * g_i[j] + gain * through[j]
+            for j in range(size):
+                g_u[j] = a_m * kept[j] + g_s[j]
 
 
 def use_torch_threads() -> None:

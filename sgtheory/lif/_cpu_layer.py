@@ -185,6 +185,7 @@ def backward_layer(
     back_s = np.zeros((batch * positions, weight_back.shape[1]), dtype)
     derivative = np.empty(neurons, dtype)
     g_s = np.empty(neurons, dtype)
+    kept = np.empty(neurons, dtype)
     found = np.empty(2 * max(sources.shape[2], neurons) + 1, np.int64)
     to_sources = gradient_sources.shape[1] > 0
     length = sources.shape[2] // max(pre, 1)
@@ -253,10 +254,12 @@ def backward_layer(
                 for j in range(neurons):
                     x[j] = gi[j]
             for j in range(neurons):
-                keep = one - dtype.type(s_n[j])
-                through = gu[j] if same else keep * gu[j]
-                gi[j] = a_s * gi[j] + gain * through
-                gu[j] = a_m * keep * gu[j] + g_s[j]
+                kept[j] = (one - dtype.type(s_n[j])) * gu[j]
+            through = gu if same else kept
+            for j in range(neurons):
+                gi[j] = a_s * gi[j] + gain * through[j]
+            for j in range(neurons):
+                gu[j] = a_m * kept[j] + g_s[j]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
