@@ -149,6 +149,7 @@ MISTAKES = [
     ("task._target_=no.such.Task", "no.such.Task"),
     ("trainer.epochs=-1", "trainer.epochs = -1"),
     ("trainer.device=cuda", "trainer.device = 'cuda'"),
+    ("trainer.backend=cuda", "trainer.backend = 'cuda': runs on trainer.device=cuda, not cpu"),
     ("trainer.backend=gpu", "trainer.backend = 'gpu'"),
     ("seed=-1", "seed = -1"),
     ("logger=wandb logger.mode=sometimes", "logger.mode"),

@@ -65,6 +65,8 @@ class TrainerSettings:
         require_choice(("cpu", "cuda"), device=self.device)
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ParameterError("device", self.device, "needs a GPU that PyTorch can use, and there is none here")
+        if self.backend in ("cpu", "cuda") and self.backend != self.device:
+            raise ParameterError("backend", self.backend, f"runs on trainer.device={self.backend}, not {self.device}")
         if self.threads is not None:
             require_positive(threads=self.threads)
         require_positive(checkpoint_every=self.checkpoint_every)
