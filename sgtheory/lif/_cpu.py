@@ -9,9 +9,9 @@ import torch
 from numba import config, njit, prange, set_num_threads
 
 from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
-from sgtheory.lif._cpu_noise import GROUP, NONE, philox_row, threshold_kind, threshold_row
+from sgtheory.lif._cpu_noise import GROUP, NONE, philox_row, prepare_threshold, threshold_row
 from sgtheory.lif._cpu_surrogate import GIVEN as GIVEN_SURROGATE
-from sgtheory.lif._cpu_surrogate import surrogate_kind, surrogate_row
+from sgtheory.lif._cpu_surrogate import prepare_surrogate, surrogate_row
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
@@ -150,24 +150,18 @@ def simulate(
     ``inputs`` is [batch, time, neuron], or [1, time, neuron] where all trials get the same.
     """
     use_torch_threads()
-    batch, steps, neurons = potentials.shape
     dtype = potentials.dtype
-    kind, scale, p0 = threshold_kind(escape)
-    given = np.zeros((0, 0, 0), dtype)
-    if kind != NONE and (kind == GIVEN_THRESHOLD or dtype != np.float32):
-        kind = GIVEN_THRESHOLD
-        r = noise.uniform(batch, range(steps), neurons, torch.from_numpy(potentials).dtype)
-        given = escape.quantile(r).numpy()
+    kind, scale, p0, *key, given = prepare_threshold(escape, noise, potentials.shape, dtype)
     forward_kernel(
         inputs,
         *constants(parameters, dtype),
         parameters.reset == "same",
         parameters.delay,
         kind,
-        dtype.type(scale),
-        dtype.type(p0),
-        tuple(np.uint64(v) for v in (noise.seed, noise.stream, noise.draw)),
-        noise.sample_indices(batch).numpy(),
+        scale,
+        p0,
+        tuple(key),
+        noise.sample_indices(len(potentials)).numpy(),
         given,
         potentials,
         spikes,
@@ -205,10 +199,6 @@ def backward(
     """Gradient for the inputs from the gradient for the spikes, all [batch, time, neuron]."""
     use_torch_threads()
     dtype = potentials.numpy().dtype
-    kind, beta, scale = surrogate_kind(surrogate)
-    given = np.zeros((0, 0, 0), dtype)
-    if kind == GIVEN_SURROGATE:
-        given = surrogate.derivative(potentials - parameters.threshold, spikes).contiguous().numpy()
     out = empty_like(potentials)
     backward_kernel(
         gradient.contiguous().numpy(),
@@ -219,10 +209,7 @@ def backward(
         parameters.reset == "same",
         parameters.reset_gradient == "attached",
         parameters.delay,
-        kind,
-        dtype.type(beta),
-        dtype.type(scale),
-        given,
+        *prepare_surrogate(surrogate, potentials.numpy(), spikes.numpy(), parameters.threshold),
         out.numpy(),
     )
     return out

@@ -12,10 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 from sgtheory.lif._cpu import constants
 from sgtheory.lif._cpu_layer import backward_layer, backward_readout, forward_layer, forward_readout
-from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
-from sgtheory.lif._cpu_noise import NONE, threshold_kind
-from sgtheory.lif._cpu_surrogate import GIVEN as GIVEN_SURROGATE
-from sgtheory.lif._cpu_surrogate import surrogate_kind
+from sgtheory.lif._cpu_noise import prepare_threshold
+from sgtheory.lif._cpu_surrogate import GIVEN, prepare_surrogate, surrogate_kind
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
@@ -132,14 +130,7 @@ class LayerOnCPU:
         batch, steps = len(samples), max(sources.shape[1], inputs.shape[1])
         potentials = spare.take((batch, steps, self.neurons), dtype)
         spikes = spare.take(potentials.shape, np.uint8)
-        kind, scale, p0 = threshold_kind(self.escape)
-        given = np.zeros((0, 0, 0), dtype)
-        if kind != NONE and (kind == GIVEN_THRESHOLD or dtype != np.float32):
-            kind = GIVEN_THRESHOLD
-            noise = self.noise.at(samples=torch.from_numpy(samples))
-            r = noise.uniform(batch, range(steps), self.neurons, torch.from_numpy(potentials).dtype)
-            given = self.escape.quantile(r).contiguous().numpy()
-        key = tuple(np.uint64(v) for v in (self.noise.seed, self.noise.stream, self.noise.draw))
+        noise = self.noise.at(samples=torch.from_numpy(samples))
         forward_layer(
             sources,
             self.weight,
@@ -149,7 +140,7 @@ class LayerOnCPU:
             self.recurrent,
             self.neuron,
             self.keeps_lost,
-            (kind, dtype.type(scale), dtype.type(p0), *key, given),
+            prepare_threshold(self.escape, noise, potentials.shape, dtype),
             samples,
             potentials,
             spikes,
@@ -177,11 +168,8 @@ class LayerOnCPU:
         """Gradients of a block for weight, recurrent, sources and inputs; see :func:`backward_layer`."""
         dtype = potentials.dtype
         batch, steps, neurons = potentials.shape
-        kind, beta, scale = surrogate_kind(self.surrogate)
-        given = np.zeros((0, 0, 0), dtype)
-        if kind == GIVEN_SURROGATE:
-            x = torch.from_numpy(self.true_potential(potentials, spikes)) - self.parameters.threshold
-            given = self.surrogate.derivative(x, torch.from_numpy(spikes).to(x.dtype)).contiguous().numpy()
+        true = self.true_potential(potentials, spikes) if surrogate_kind(self.surrogate)[0] == GIVEN else potentials
+        surrogate = prepare_surrogate(self.surrogate, true, spikes, self.parameters.threshold)
         gradient_weight, gradient_recurrent = np.zeros_like(self.weight), np.zeros_like(self.recurrent)
         gradient_sources = spare.take((batch, steps if to_sources else 0, sources.shape[2]), dtype)
         gradient_inputs = np.empty((batch, steps if to_inputs else 0, neurons), dtype)
@@ -195,7 +183,7 @@ class LayerOnCPU:
             self.recurrent_back,
             self.neuron,
             self.attached,
-            (kind, dtype.type(beta), dtype.type(scale), given),
+            surrogate,
             potentials,
             spikes,
             gradient_weight,

@@ -3,11 +3,12 @@
 import math
 
 import numpy as np
+import torch
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from sgtheory.lif._noise import COUNTERS, GROUP, KEY_INCREMENTS, MULTIPLIERS, ROUNDS
+from sgtheory.lif._noise import COUNTERS, GROUP, KEY_INCREMENTS, MULTIPLIERS, ROUNDS, Noise
 from sgtheory.neurons import EscapeFunction, ExponentialEscape, SigmoidEscape, Step
 from sgtheory.neurons._log import ATANH_SERIES, LN2
 
@@ -35,6 +36,22 @@ def threshold_kind(escape: EscapeFunction) -> tuple[int, float, float]:
     if type(escape) is ExponentialEscape:
         return EXPONENTIAL, escape.delta_u, escape.p0
     return GIVEN, 0.0, 1.0
+
+
+def prepare_threshold(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, int], dtype: np.dtype) -> tuple:
+    """What a kernel needs for the thresholds of [batch, time, neuron]: (kind, scale, p0, seed, stream, draw, given).
+
+    Functions that the kernels do not know, and thresholds in float64, are evaluated here.
+    """
+    kind, scale, p0 = threshold_kind(escape)
+    given = np.zeros((0, 0, 0), dtype)
+    if kind != NONE and (kind == GIVEN or dtype != np.float32):
+        kind = GIVEN
+        batch, steps, neurons = shape
+        r = noise.uniform(batch, range(steps), neurons, torch.from_numpy(given).dtype)
+        given = escape.quantile(r).contiguous().numpy()
+    key = (np.uint64(v) for v in (noise.seed, noise.stream, noise.draw))
+    return (kind, dtype.type(scale), dtype.type(p0), *key, given)
 
 
 @intrinsic

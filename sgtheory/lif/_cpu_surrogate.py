@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import torch
 from numba import njit
 
 from sgtheory.lif._cpu_noise import float_of
@@ -38,6 +39,22 @@ def surrogate_kind(surrogate: SurrogateDerivative) -> tuple[int, float, float]:
         kind, scale = _KINDS[type(surrogate)]
         return kind, surrogate.beta, scale(surrogate.beta)
     return GIVEN, 1.0, 1.0
+
+
+def prepare_surrogate(
+    surrogate: SurrogateDerivative, potentials: np.ndarray, spikes: np.ndarray, theta: float
+) -> tuple:
+    """What a kernel needs for the surrogate derivatives: (kind, beta, scale, given).
+
+    Functions that the kernels do not know are evaluated here.
+    """
+    kind, beta, scale = surrogate_kind(surrogate)
+    dtype = potentials.dtype
+    given = np.zeros((0, 0, 0), dtype)
+    if kind == GIVEN:
+        x = torch.from_numpy(potentials) - theta
+        given = surrogate.derivative(x, torch.from_numpy(spikes).to(x.dtype)).contiguous().numpy()
+    return kind, dtype.type(beta), dtype.type(scale), given
 
 
 @njit(inline="always", error_model="numpy")

@@ -8,7 +8,7 @@ from numba import njit, prange
 
 from sgtheory.lif import Noise, filter_cascade, leaky_readout, lif, simulate, weight_gradient, weighted_spikes
 from sgtheory.lif._cpu import constants, use_torch_threads
-from sgtheory.lif._cpu_surrogate import GIVEN, surrogate_kind, surrogate_row
+from sgtheory.lif._cpu_surrogate import GIVEN, prepare_surrogate, surrogate_row
 from sgtheory.metrics import PSPKernel
 from sgtheory.neurons import EscapeFunction, LIFParameters, StraightThrough, SurrogateDerivative
 
@@ -137,14 +137,9 @@ def likelihood_update(
     flat = torch.from_numpy(delta).flatten(0, 1)
     error = (flat @ torch.from_numpy(weights[1]).T).view(activity.hidden.shape).numpy()
     filter_cascade(error, *(np.float32(v) for v in (kernel.slow, kernel.fast, kernel.gain)), 0, True, error)
-    kind, beta, scale = surrogate_kind(surrogate)
-    given = np.empty((0, 0, 0), np.float32)
-    if kind == GIVEN:
-        potential, spikes = torch.from_numpy(activity.hidden_potential), torch.from_numpy(activity.hidden)
-        given = surrogate.derivative(potential - parameters.threshold, spikes).numpy()
+    prepared = prepare_surrogate(surrogate, activity.hidden_potential, activity.hidden, parameters.threshold)
     modulated = np.empty((1, *error.shape[1:]), np.float32)
-    beta, scale = np.float32(beta), np.float32(scale)
-    _mean_surrogate_error(error, activity.hidden_potential, theta, kind, beta, scale, given, modulated[0])
+    _mean_surrogate_error(error, activity.hidden_potential, theta, *prepared, modulated[0])
     filter_cascade(modulated, a_m, a_s, gain, lag, True, modulated_credit := np.empty_like(modulated))
     dw0 = np.empty_like(weights[0])
     weight_gradient(network.inputs[None], modulated_credit, dw0)
