@@ -3,14 +3,12 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from sgtheory.errors import UserError
 from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 
-MODES = ("deterministic", "escape_noise")
 LAYERS = ("hidden", "output")
 METRICS = {"l2": "L2 distance", "van_rossum": "van Rossum distance"}
-POINTS = 400  # of a curve; more cannot be told apart in print
 LAST = 50  # epochs at the end of training over which a loss is averaged
 
 
@@ -23,14 +21,11 @@ def compute(runs, **_) -> dict:
     Raises:
         UserError: if a mode or a seed is missing.
     """
-    by_mode = {mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=_seed) for mode in MODES}
-    seeds = [_seed(run) for run in by_mode["deterministic"]]
-    if not seeds or seeds != [_seed(run) for run in by_mode["escape_noise"]]:
-        raise UserError("figure 6 needs the same seeds in both neuron modes: neuron=deterministic,escape_noise")
-    first = {mode: by_mode[mode][0] for mode in MODES}
+    grouped = by_mode(runs, "figure 6")
+    first = {mode: grouped[mode][0] for mode in MODES}
     epochs = int(first["deterministic"].config["trainer"]["epochs"])
     numbers = {
-        "seeds": seeds,
+        "seeds": [seed_of(run) for run in grouped["deterministic"]],
         "epochs": epochs,
         "dt": first["deterministic"].config["neuron"]["dt"],
         "input": first["deterministic"].rasters["input"],
@@ -39,39 +34,24 @@ def compute(runs, **_) -> dict:
             mode: {layer: {when: run.rasters[f"{layer}_{when}"] for when in ("before", "after")} for layer in LAYERS}
             for mode, run in first.items()
         },
-        "curves": {metric: {mode: _curve(by_mode[mode], metric, "output") for mode in MODES} for metric in METRICS},
-        "fano": {layer: _curve(by_mode["escape_noise"], "fano", layer) for layer in LAYERS},
+        "curves": {metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in MODES} for metric in METRICS},
+        "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in LAYERS},
     }
-    numbers["final"] = _final(by_mode)
+    numbers["final"] = _final(grouped)
     numbers["claims"] = _claims(numbers["final"])
     return numbers
 
 
-def _seed(run) -> int:
-    return run.config["seed"]
-
-
-def _curve(runs, metric: str, layer: str) -> dict:
-    """Mean and standard deviation over seeds, averaged in blocks of epochs."""
-    series = [run.series(metric, layer) for run in runs]
-    block = max(1, len(series[0]) // POINTS)
-    length = len(series[0]) // block * block
-    values = np.stack([s.to_numpy()[:length].reshape(-1, block).mean(axis=1) for s in series])
-    epoch = series[0].index.to_numpy()[:length].reshape(-1, block).mean(axis=1)
-    spread = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros_like(values[0])
-    return {"epoch": epoch, "mean": values.mean(axis=0), "sd": spread}
-
-
-def _final(by_mode) -> dict:
+def _final(grouped) -> dict:
     """What the trained networks do, one value for each seed; losses averaged over the last epochs."""
 
     def last(metric, layer, epochs=1):
         return {
             mode: np.array([run.series(metric, layer).iloc[-epochs:].mean() for run in runs])
-            for mode, runs in by_mode.items()
+            for mode, runs in grouped.items()
         }
 
-    stochastic = by_mode["escape_noise"]
+    stochastic = grouped["escape_noise"]
     final = {metric: last(metric, "output", LAST) for metric in METRICS}
     final |= {f"{metric}_other_mode": last(f"{metric}_other_mode", "output") for metric in METRICS}
     final |= {f"rate_{layer}": last("rate", layer) for layer in LAYERS}
@@ -173,7 +153,7 @@ def draw(numbers: dict) -> Figure:
     for column, (metric, label) in enumerate(METRICS.items(), start=2):
         axes = figure.add_subplot(grid[0, column])
         for mode in MODES:
-            _plot_curve(axes, numbers["curves"][metric][mode], COLOURS[mode], LABELS[mode])
+            plot_curve(axes, numbers["curves"][metric][mode], COLOURS[mode], label=LABELS[mode])
         axes.set(xlabel="epoch", ylabel=label, xlim=(0, numbers["epochs"]))
         if metric == "van_rossum":
             axes.set_yscale("log")
@@ -195,14 +175,8 @@ def draw(numbers: dict) -> Figure:
     shared = None
     for column, layer in enumerate(LAYERS):
         axes = shared = figure.add_subplot(grid[3, 2 * column : 2 * column + 2], sharey=shared)
-        _plot_curve(axes, numbers["fano"][layer], COLOURS["escape_noise"], LABELS["escape_noise"])
+        plot_curve(axes, numbers["fano"][layer], COLOURS["escape_noise"])
         axes.set(xlabel="epoch", ylabel="Fano factor", title=f"{layer} layer", xlim=(0, numbers["epochs"]))
         if not column:
             panel_letter(axes, "E")
     return figure
-
-
-def _plot_curve(axes, curve, colour, label) -> None:
-    epoch, mean, sd = (np.asarray(curve[key]) for key in ("epoch", "mean", "sd"))
-    axes.plot(epoch, mean, color=colour, label=label)
-    axes.fill_between(epoch, mean - sd, mean + sd, color=colour, alpha=0.3, linewidth=0)

@@ -1,0 +1,43 @@
+"""Runs of both neuron modes, repeated over seeds: grouped, averaged and plotted."""
+
+import numpy as np
+
+from sgtheory.errors import UserError
+
+MODES = ("deterministic", "escape_noise")
+POINTS = 400  # of a curve; more cannot be told apart in print
+
+
+def seed_of(run) -> int:
+    return run.config["seed"]
+
+
+def by_mode(runs, figure: str) -> dict[str, list]:
+    """The runs of each neuron mode, in the order of their seeds.
+
+    Raises:
+        UserError: naming ``figure``, if there is no run or a seed is missing in one of the modes.
+    """
+    grouped = {mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=seed_of) for mode in MODES}
+    seeds = [[seed_of(run) for run in grouped[mode]] for mode in MODES]
+    if not seeds[0] or seeds[0] != seeds[1]:
+        raise UserError(f"{figure} needs the same seeds in both neuron modes: neuron=deterministic,escape_noise")
+    return grouped
+
+
+def mean_curve(runs, metric: str, layer: str) -> dict:
+    """Mean and standard deviation over seeds, averaged in blocks of epochs."""
+    series = [run.series(metric, layer) for run in runs]
+    block = max(1, len(series[0]) // POINTS)
+    length = len(series[0]) // block * block
+    values = np.stack([s.to_numpy()[:length].reshape(-1, block).mean(axis=1) for s in series])
+    epoch = series[0].index.to_numpy()[:length].reshape(-1, block).mean(axis=1)
+    spread = values.std(axis=0, ddof=1) if len(runs) > 1 else np.zeros_like(values[0])
+    return {"epoch": epoch, "mean": values.mean(axis=0), "sd": spread}
+
+
+def plot_curve(axes, curve: dict, colour: str, **style) -> None:
+    """The mean as a line, one standard deviation to either side as a band."""
+    epoch, mean, sd = (np.asarray(curve[key]) for key in ("epoch", "mean", "sd"))
+    axes.plot(epoch, mean, color=colour, **style)
+    axes.fill_between(epoch, mean - sd, mean + sd, color=colour, alpha=0.3, linewidth=0)
