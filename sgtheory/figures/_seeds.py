@@ -16,12 +16,15 @@ def by_mode(runs, figure: str) -> dict[str, list]:
     """The runs of each neuron mode, in the order of their seeds.
 
     Raises:
-        UserError: naming ``figure``, if there is no run or a seed is missing in one of the modes.
+        UserError: naming ``figure``, if there is no run, if a seed is missing in one of the modes, or if several runs
+            with the same seed differ in something else.
     """
     grouped = {mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=seed_of) for mode in MODES}
     seeds = [[seed_of(run) for run in grouped[mode]] for mode in MODES]
     if not seeds[0] or seeds[0] != seeds[1]:
         raise UserError(f"{figure} needs the same seeds in both neuron modes: neuron=deterministic,escape_noise")
+    if len(set(seeds[0])) < len(seeds[0]):
+        raise UserError(f"{figure} needs one run for each seed and neuron mode: give every other setting one value")
     return grouped
 
 

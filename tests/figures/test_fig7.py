@@ -1,0 +1,205 @@
+"""Figure 7 from small runs: verdicts follow from the records, what it was made from is said, mistakes are named."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sgtheory.errors import UserError
+from sgtheory.figures import fig7, save_figure
+from sgtheory.training import load_run
+
+NAMES = ("one", "zwei", "three", "vier")
+NEURONS = {"input": 12, "hidden1": 9, "hidden2": 6, "hidden3": 4}
+STEPS = 30
+
+
+def noisy_trials(seed=0):
+    return (np.random.default_rng(seed).random((30, STEPS, 3)) < 0.1).astype(np.uint8)
+
+
+def write_run(
+    directory,
+    mode,
+    seed,
+    *,
+    validation,
+    own,
+    other,
+    fano=(0.9, 0.9),
+    trials=None,
+    layers=3,
+    predicted=(1, 2),
+    data_name="SHD (regenerated)",
+    epochs=20,
+):
+    """A finished run as the classification task leaves it; validation accuracy is reached in the last tenth only."""
+    directory = directory / f"{mode}-{seed}-{len(list(directory.iterdir()))}"
+    directory.mkdir()
+    rng = np.random.default_rng(seed)
+    hidden = [f"hidden{k}" for k in range(1, layers + 1)]
+    rows = [(e, "accuracy", "training", 0.9) for e in range(1, epochs + 1)]
+    rows += [(e, "accuracy", "validation", validation if e > 0.9 * epochs else 0.25) for e in range(epochs + 1)]
+    rows += [(e, "rate", layer, 10.0) for e in range(epochs + 1) for layer in hidden]
+    if mode == "escape_noise":
+        rows += [(e, "fano", layer, f) for layer in hidden for e, f in zip((0, epochs), fano, strict=True)]
+    rows += [(epochs, "accuracy", "test", own), (epochs, "accuracy_other_mode", "test", other)]
+    frame = pd.DataFrame([("run", *row) for row in rows], columns=["run", "epoch", "metric", "layer", "value"])
+    frame.to_csv(directory / "records.csv", index=False)
+    config = {"neuron": {"mode": mode, "dt": 2e-3}, "seed": seed, "trainer": {"epochs": epochs}}
+    (directory / "config.json").write_text(json.dumps(config | {"task": {"batch_size": 50}}))
+    (directory / "finished.json").write_text("{}")
+    readout = np.zeros((2, STEPS, 4), np.float32)
+    readout[[0, 1], STEPS // 2, predicted] = 1.0
+    np.savez(
+        directory / "rasters.npz",
+        labels=[1, 2],
+        class_names=np.array(NAMES),
+        readout=readout,
+        trials=noisy_trials(seed) if trials is None else trials,
+        trials_layers=[1, 2, 3],
+        trials_neurons=[8, 5, 3],
+        confusion=np.array([[8, 2, 0, 0], [0, 5, 0, 5], [0, 0, 10, 0], [0, 0, 0, 0]]),
+        confusion_other_mode=np.full((4, 4), 5),
+        data_name=data_name,
+        training_samples=2250,
+        validation_samples=250,
+        test_samples=500,
+        **{k: (rng.random((2, STEPS, NEURONS[k])) < 0.2).astype(np.uint8) for k in ("input", *hidden)},
+    )
+    return load_run(directory)
+
+
+def make_runs(directory, seeds=(1, 2, 3), deterministic=(), stochastic=()):
+    """Runs like the paper's, except for what ``deterministic`` and ``stochastic`` say; accuracy differs by seed."""
+    directory.mkdir(exist_ok=True)
+
+    def runs(mode, values):
+        numbers = {key: values.pop(key) for key in ("validation", "own", "other")}
+        jitter = {"validation": 1e-3, "own": -1e-3, "other": 2e-3}
+        return [
+            write_run(directory, mode, s, **{k: v + s * jitter[k] for k, v in numbers.items()}, **values) for s in seeds
+        ]
+
+    return runs("deterministic", {"validation": 0.93, "own": 0.80, "other": 0.30, **dict(deterministic)}) + runs(
+        "escape_noise", {"validation": 0.95, "own": 0.85, "other": 0.85, **dict(stochastic)}
+    )
+
+
+def claims(*args, **kwargs):
+    return {claim.id: claim for claim in fig7.compute(make_runs(*args, **kwargs))["claims"]}
+
+
+def failing(*args, **kwargs):
+    return {name for name, claim in claims(*args, **kwargs).items() if not claim.holds}
+
+
+def test_the_claims_of_the_paper_hold_for_runs_like_the_papers(tmp_path):
+    found = claims(tmp_path)
+    assert list(found) == [f"C11.{number}" for number in range(1, 9)]
+    assert all(claim.holds for claim in found.values())
+    assert "SHD (regenerated): 2250 training, 250 validation, 500 test samples" in found["C11.1"].measured
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"deterministic": {"validation": 0.6}}, {"C11.1"}),
+        ({"stochastic": {"validation": 0.60}}, {"C11.1", "C11.2"}),
+        ({"stochastic": {"validation": 0.925}}, {"C11.2"}),
+        ({"stochastic": {"other": 0.815}}, {"C11.3"}),
+        ({"stochastic": {"other": 0.90}}, {"C11.3"}),  # better is not "equally well" either
+        ({"deterministic": {"other": 0.75}}, {"C11.4"}),
+        ({"deterministic": {"other": 0.90}}, {"C11.4"}),
+        ({"stochastic": {"fano": (0.9, 0.6)}}, {"C11.5", "C11.6", "C11.7"}),
+        ({"stochastic": {"fano": (1.6, 0.8)}}, set()),  # half of what was above a Poisson process, and still like one
+        ({"stochastic": {"fano": (1.6, 0.7)}}, {"C11.5", "C11.6", "C11.7"}),
+        ({"stochastic": {"trials": np.repeat(noisy_trials()[:1], 30, axis=0)}}, {"C11.8"}),
+        ({"stochastic": {"trials": np.zeros((30, STEPS, 3), np.uint8)}}, {"C11.8"}),
+    ],
+)
+def test_a_verdict_turns_when_the_records_do(tmp_path, changed, expected):
+    assert failing(tmp_path, **changed) == expected
+
+
+def test_a_small_difference_beyond_the_error_is_still_equally_well(tmp_path):
+    claim = claims(tmp_path, stochastic={"other": 0.835})["C11.3"]
+    assert claim.holds
+    assert "beyond the error, but at most 0.02" in claim.measured
+
+
+def test_seeds_that_disagree_are_no_evidence_of_equality(tmp_path):
+    """Two seeds, differences of -0.10 and -0.16: their interval reaches 0, but is far too wide to say anything."""
+    runs = [
+        write_run(tmp_path, mode, seed, validation=value, own=value, other=value)
+        for mode, values in (("deterministic", (0.9, 0.9)), ("escape_noise", (0.8, 0.74)))
+        for seed, value in enumerate(values)
+    ]
+    claim = fig7.compute(runs)["claims"][1]
+    assert "-0.13 ± 0.38 (95 %, 2 paired seeds)" in claim.measured
+    assert not claim.holds
+
+
+def test_one_seed_has_a_binomial_error_and_says_so(tmp_path):
+    """1.96 sqrt(0.93 * 0.07 / 250 + 0.9 * 0.1 / 250) = 0.0487."""
+    one = {"seeds": (0,), "deterministic": {"validation": 0.93}}
+    claim = claims(tmp_path / "near", **one, stochastic={"validation": 0.90})["C11.2"]
+    assert "-0.03 ± 0.049 (95 %, binomial error of 250 samples, 1 seed)" in claim.measured
+    assert claim.holds
+    assert failing(tmp_path / "far", **one, stochastic={"validation": 0.87}) == {"C11.2"}
+
+
+def test_repeated_spikes():
+    """A spike counts as repeated if the other trial has one at the same step or the next to it."""
+    spikes = np.zeros((2, 10, 1), np.uint8)
+    spikes[0, [0, 4, 8]] = spikes[1, [1, 4, 6, 9]] = 1
+    assert fig7._repeated(spikes) == pytest.approx(6 / 7)
+    assert np.isnan(fig7._repeated(np.zeros_like(spikes)))
+
+
+def test_accuracy_of_each_class(tmp_path):
+    accuracy = fig7.compute(make_runs(tmp_path))["class_accuracy"]["deterministic"]
+    np.testing.assert_allclose(accuracy["own"], [0.8, 0.5, 1.0, np.nan])
+    np.testing.assert_allclose(accuracy["other"], 0.25)
+
+
+def test_runs_that_cannot_be_compared_are_refused(tmp_path):
+    good = make_runs(tmp_path)
+    for wrong in (good[:3], good[:5], []):
+        with pytest.raises(UserError, match="figure 7 needs the same seeds in both neuron modes"):
+            fig7.compute(wrong)
+    with pytest.raises(UserError, match="one run for each seed"):
+        fig7.compute(good + good)
+    other = make_runs(tmp_path / "other", (4,), stochastic={"data_name": "SHD", "epochs": 30})
+    with pytest.raises(UserError, match=r"data is SHD \(regenerated\) and SHD, epochs is 20 and 30"):
+        fig7.compute(good + other)
+
+
+def test_the_figure_is_written_with_its_numbers(tmp_path):
+    runs = make_runs(tmp_path / "runs", stochastic={"predicted": (1, 0)})
+    paths = save_figure("fig7", fig7.draw, fig7.compute(runs), tmp_path)
+    assert [p.name for p in paths] == ["fig7.png", "fig7.pdf", "fig7.json"]
+    numbers = json.loads(paths[2].read_text())
+    assert numbers["label"] == (
+        "SHD (regenerated): 2250 training, 250 validation, 500 test samples; "
+        "20 epochs, batches of 50; 3 seeds (1, 2, 3)"
+    )
+    assert numbers["chance"] == 0.25
+    assert [(s["label"], s["predicted"]) for s in numbers["samples"]] == [(1, 1), (2, 0)]
+    raster = np.zeros((STEPS, NEURONS["hidden2"]))
+    spikes = numbers["samples"][1]["spikes"]["hidden2"]
+    raster[spikes["step"], spikes["neuron"]] = 1
+    np.testing.assert_array_equal(raster, runs[3].rasters["hidden2"][1])
+    trials = np.zeros((30, STEPS))
+    trials[numbers["trials"][2]["trial"], numbers["trials"][2]["step"]] = 1
+    np.testing.assert_array_equal(trials, runs[3].rasters["trials"][:, :, 2])
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_number_of_hidden_layers_is_that_of_the_network(tmp_path, layers):
+    network = {"layers": layers}
+    numbers = fig7.compute(make_runs(tmp_path, (1,), network, network))
+    assert list(numbers["fano"]) == [f"hidden{k}" for k in range(1, layers + 1)]
+    assert [claim.id for claim in numbers["claims"]][-1] == f"C11.{5 + layers}"
+    assert len(fig7.draw(numbers).axes) == 2 * (layers + 2) + 3 + 3
