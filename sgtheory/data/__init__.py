@@ -1,6 +1,6 @@
 """The data of the experiments: the target picture of spike-train matching, and labelled spike trains."""
 
-from sgtheory.data._datasets import DATASETS, OpenedDataset, open_dataset
+from sgtheory.data._datasets import DATASETS, OpenedDataset, identify_dataset, open_dataset
 from sgtheory.data._download import DownloadError, fetch_radcliffe, fetch_shd
 from sgtheory.data._inner_ear import BasilarMembrane, BushyCell, HairCell, InnerEar
 from sgtheory.data._picture import floyd_steinberg, load_target
@@ -23,6 +23,7 @@ __all__ = [
     "fetch_radcliffe",
     "fetch_shd",
     "floyd_steinberg",
+    "identify_dataset",
     "load_shd",
     "load_target",
     "open_dataset",

@@ -1,12 +1,15 @@
 """The labelled data sets by name."""
 
+import functools
+import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from sgtheory.data._randman import randman
-from sgtheory.data._shd import SpikeDataset, load_shd
+from sgtheory.data._shd import SpikeDataset, load_shd, md5
 from sgtheory.data._spoken_digits import NAME as SPOKEN_DIGITS
+from sgtheory.data._spoken_digits import VERSION as SPOKEN_DIGITS_VERSION
 from sgtheory.data._spoken_digits import Progress, spoken_digits
 from sgtheory.errors import UserError, require_choice
 
@@ -47,6 +50,8 @@ def open_dataset(
     directory = Path(directory)
     if name == "randman":
         return OpenedDataset(*randman(**settings))
+    if not directory.is_dir() and directory != Path("data"):
+        raise UserError(f"data.dir = {directory}: there is no such folder")
     if name in ("auto", "shd"):
         if files := _find_shd(directory):
             return OpenedDataset(*map(load_shd, files))
@@ -60,6 +65,33 @@ def open_dataset(
         note = None
     made = spoken_digits(directory / "spoken_digits", progress=progress, **settings)
     return OpenedDataset(*made, note)
+
+
+def identify_dataset(name: str = "auto", directory: str | os.PathLike = "data", **settings) -> dict:
+    """What :func:`open_dataset` would give for these arguments, without opening it: equal if and only if the data are.
+
+    Raises:
+        UserError: for an unknown name.
+    """
+    require_choice(DATASETS, name=name)
+    if name in ("auto", "shd") and (files := _find_shd(Path(directory))):
+        return {"name": "shd", **{part: _md5(path) for part, path in zip(("train", "test"), files, strict=True)}}
+    make = randman if name == "randman" else spoken_digits
+    defaults = {
+        p.name: p.default for p in inspect.signature(make).parameters.values() if isinstance(p.default, int | float)
+    }
+    version = {} if name == "randman" else {"version": SPOKEN_DIGITS_VERSION}
+    return {"name": "spoken_digits" if name == "auto" else name, **defaults, **version, **settings}
+
+
+def _md5(path: Path) -> str:
+    stat = path.stat()
+    return _cached_md5(path, stat.st_size, stat.st_mtime_ns)
+
+
+@functools.lru_cache
+def _cached_md5(path: Path, size: int, modified: int) -> str:
+    return md5(path)
 
 
 def _find_shd(directory: Path) -> list[Path] | None:

@@ -13,7 +13,6 @@ from sgtheory.metrics import fano_factor
 
 SPLITS = ("training", "validation")
 TESTED = {"own": "accuracy", "other": "accuracy_other_mode"}  # neuron mode of the test: metric
-WINDOW = 20e-3  # s, in which spikes are counted for a Fano factor (Section 8.4.2)
 TAIL = 10  # the validation accuracy at the end is that of the last tenth of the epochs
 
 SMALL = 0.02  # a difference in accuracy that does not matter
@@ -94,7 +93,7 @@ def _samples(rasters, layers) -> list[dict]:
         samples.append(
             {
                 "label": int(label),
-                "predicted": int(readout.max(axis=0).argmax()),
+                "largest": int(readout.max(axis=0).argmax()),
                 "spikes": {layer: {"step": step, "neuron": neuron} for layer, (step, neuron) in spikes.items()},
                 "readout": readout.round(4),
             }
@@ -148,7 +147,8 @@ def _final(grouped, layers, epochs: int) -> dict:
 
 
 def _fano_of_trials(run) -> float:
-    return fano_factor(run.rasters["trials"], round(WINDOW / run.config["neuron"]["dt"]))
+    window = run.config["task"]["fano_window"] / run.config["neuron"]["dt"]
+    return fano_factor(run.rasters["trials"], max(1, round(window)))
 
 
 def _repeated(spikes: np.ndarray) -> float:
@@ -309,10 +309,10 @@ def _draw_activity(figure, numbers) -> None:
         readout = rows[-1, column]
         readout.plot(time, sample["readout"], color="0.75", linewidth=0.5)
         names = numbers["class_names"]
-        if sample["predicted"] != sample["label"]:
-            answer = sample["predicted"]
-            readout.plot(time, sample["readout"][:, answer], color="0.2", linewidth=1, label=f"chosen: {names[answer]}")
-        label = sample["label"]
+        label, largest = sample["label"], sample["largest"]
+        if largest != label:
+            potential = sample["readout"][:, largest]
+            readout.plot(time, potential, color="0.2", linewidth=1, label=f"largest: {names[largest]}")
         readout.plot(time, sample["readout"][:, label], color=COLOURS["escape_noise"], label=names[label])
         readout.legend(loc="upper left", handlelength=1, borderaxespad=0.1)
         readout.set_xlabel("time (ms)")

@@ -5,6 +5,7 @@ readout. :func:`simulate`, :func:`weighted_spikes`, :func:`weight_gradient` and 
 CPU backend, on numpy arrays and without autograd, for learning rules that are not back-propagation.
 """
 
+from sgtheory.lif._activity import network_activity
 from sgtheory.lif._cpu import simulate
 from sgtheory.lif._module import LIF
 from sgtheory.lif._network import Layer, Readout, spiking_network
@@ -21,6 +22,7 @@ __all__ = [
     "filter_cascade",
     "leaky_readout",
     "lif",
+    "network_activity",
     "simulate",
     "spiking_network",
     "weight_gradient",

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import torch
 
-from sgtheory.errors import require_positive
+from sgtheory.errors import ParameterError, require_positive
 from sgtheory.lif import Noise
+from sgtheory.neurons import LIFParameters
 
 
 def fluctuation_driven_std(sigma_u: float, fan_in: int, rate: float, tau_mem: float, tau_syn: float) -> float:
@@ -26,6 +28,56 @@ def fluctuation_driven_std(sigma_u: float, fan_in: int, rate: float, tau_mem: fl
     require_positive(sigma_u=sigma_u, fan_in=fan_in, rate=rate, tau_mem=tau_mem, tau_syn=tau_syn)
     eps = tau_syn**2 / (2 * (tau_syn + tau_mem))
     return sigma_u / math.sqrt(fan_in * rate * eps)
+
+
+def psp_energy(parameters: LIFParameters) -> float:
+    """eps = dt sum_n U[n]^2 (s), U the potential that one spike of weight 1 leaves in a neuron at rest.
+
+    The sum over the steps of the simulation (Eqs 18, 19), where :func:`fluctuation_driven_std` has the integral.
+
+    >>> round(psp_energy(LIFParameters(tau_mem=20e-3, tau_syn=10e-3, dt=2e-3)), 6)
+    0.002036
+    """
+    a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
+    steps = np.arange(math.ceil(20 * max(parameters.tau_mem, parameters.tau_syn) / parameters.dt))
+    if a_m == a_s:
+        potential = (1 - a_m) * steps * a_m ** np.maximum(steps - 1, 0)
+    else:
+        potential = (1 - a_m) * (a_m**steps - a_s**steps) / (a_m - a_s)
+    return float(parameters.dt * np.sum(potential**2))
+
+
+def recurrent_fluctuation_driven_std(
+    sigma_u: float, fan_in: int, recurrent_fan_in: int, rate: float, alpha: float, parameters: LIFParameters
+) -> tuple[float, float]:
+    """Standard deviations of feed-forward and recurrent weights of a recurrent layer.
+
+    sigma_u sqrt(alpha / (N nu eps)) and sigma_u sqrt((1 - alpha) / (N_rec nu eps)): a share alpha of the variance of
+    the potential comes from the layer below. Without recurrent connections all of it does.
+
+    Args:
+        sigma_u: target standard deviation of the potential (unit of the threshold).
+        fan_in: N, connections of a neuron from the layer below.
+        recurrent_fan_in: N_rec, connections from its own layer; 0 for none.
+        rate: nu, expected firing rate of every presynaptic neuron (Hz).
+        alpha: share of the layer below, in (0, 1].
+        parameters: for eps, see :func:`psp_energy`.
+
+    Raises:
+        ParameterError: naming what is out of range.
+
+    >>> neuron = LIFParameters(tau_mem=20e-3, tau_syn=10e-3, dt=2e-3)
+    >>> [round(std, 3) for std in recurrent_fluctuation_driven_std(1.3, 7 * 16, 5 * 32, 15.8, 0.9, neuron)]
+    [0.65, 0.181]
+    """
+    require_positive(sigma_u=sigma_u, fan_in=fan_in, rate=rate)
+    if not 0 < alpha <= 1:
+        raise ParameterError("alpha", alpha, "must be above 0 and at most 1")
+    if not recurrent_fan_in:
+        alpha = 1.0
+    eps = psp_energy(parameters)
+    recurrent = sigma_u * math.sqrt((1 - alpha) / (recurrent_fan_in * rate * eps)) if recurrent_fan_in else 0.0
+    return sigma_u * math.sqrt(alpha / (fan_in * rate * eps)), recurrent
 
 
 def normal_weights(shape: tuple[int, ...], std: float, noise: Noise) -> torch.Tensor:

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sgtheory import __version__
+from sgtheory.data import identify_dataset
 from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive
 from sgtheory.lif import BACKENDS
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
@@ -82,6 +83,7 @@ class TaskContext:
     surrogate: SurrogateDerivative
     trainer: TrainerSettings
     data: dict
+    progress: Callable[[int, int], None] | None = None  # of making a data set: samples that are ready, and all
 
 
 def one_sentence(error: Exception) -> str:
@@ -160,8 +162,12 @@ def _task_class(config: DictConfig) -> type:
     return cls
 
 
-def prepare(config: DictConfig):
+def prepare(config: DictConfig, progress: Callable[[int, int], None] | None = None):
     """The task that a configuration describes, built and checked, and the trainer settings.
+
+    Args:
+        config: composed by Hydra.
+        progress: called with the number of samples that are ready and of all samples while a data set is made.
 
     Raises:
         UserError: in one sentence, naming the key that is wrong and what is allowed.
@@ -188,6 +194,7 @@ def prepare(config: DictConfig):
         surrogate=build(config.surrogate, "surrogate", SurrogateDerivative),
         trainer=trainer,
         data=OmegaConf.to_container(config.data),
+        progress=progress,
     )
     return cls(context), trainer
 
@@ -200,11 +207,13 @@ def identity(config: DictConfig) -> dict:
     """What a run is: the parts of the resolved configuration that its result depends on.
 
     Files that it names are represented by their content, too, so that another picture under the same name is another
-    run.
+    run; a data set by its content alone.
     """
     parts = {key: _plain(config.get(key)) for key in IDENTITY}
     parts["trainer"] = {key: config.trainer.get(key) for key in TRAINER_IDENTITY}
     parts["version"] = __version__
+    if parts["data"]:
+        parts["data"] = identify_dataset(**{"directory" if k == "dir" else k: v for k, v in parts["data"].items()})
     contents = {}
     for key in ("task.target.image", "task.replay"):
         path = OmegaConf.select(config, key)

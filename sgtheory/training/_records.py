@@ -30,23 +30,26 @@ class Records:
 
     def __init__(self, run: str):
         self.run = run
-        self.rows: list[tuple] = []
+        self.values: dict[tuple[int, str, str], float] = {}
 
     def add(self, epoch: int, rows: Iterable[tuple[str, str, float]]) -> None:
-        """Append (metric, layer, value) rows of one epoch."""
-        self.rows.extend((self.run, epoch, metric, layer, float(value)) for metric, layer, value in rows)
+        """Append (metric, layer, value) rows of one epoch; what is measured again replaces what was there."""
+        self.values |= {(epoch, metric, layer): float(value) for metric, layer, value in rows}
 
     def save(self, directory: Path) -> None:
         """Write records.csv; numbers keep all their digits."""
         with atomic_path(directory / RECORDS) as path:
-            pd.DataFrame(self.rows, columns=COLUMNS).to_csv(path, index=False)
+            rows = [(self.run, *key, value) for key, value in self.values.items()]
+            pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False)
 
     def load(self, directory: Path, before: int) -> None:
         """Read back the rows of the epochs before ``before``; later ones are measured again."""
         path = directory / RECORDS
         if path.is_file():
             frame = read_records(path)
-            self.rows = list(frame[frame.epoch < before].itertuples(index=False, name=None))
+            frame = frame[frame.epoch < before]
+            keys = zip(frame.epoch.tolist(), frame.metric, frame.layer, strict=True)
+            self.values = dict(zip(keys, frame.value.tolist(), strict=True))
 
 
 def read_records(path: Path) -> pd.DataFrame:

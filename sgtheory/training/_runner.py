@@ -94,8 +94,11 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
 
     A task has ``state()`` and ``restore(state)`` (tensors by name), ``epoch(n)`` (one epoch of training; returns rows
     (metric, layer, value) measured before the update), ``finish(epochs)`` (rows measured after the last epoch, and
-    arrays for figures by name) and ``save(directory)`` (other files of its own); it may have a
-    ``description`` for the first line of the log.
+    arrays for figures by name) and ``save(directory)`` (other files of its own). It may have a ``description`` for the
+    first line of the log. If it has ``start()`` (rows measured before any training), rows of ``epoch(n)`` are measured
+    after that epoch, and recorded as epoch n + 1. If it has ``report``, that is replaced by a function that the task
+    calls with the fraction of the epoch that is done; it raises :class:`Interrupted` if the run is to stop there, and
+    the state between two calls must be one to go on from.
 
     Args:
         task: see above.
@@ -138,41 +141,59 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
     name = directory.name
     records = Records(name)
     start = 0
-    if saved := load_checkpoint(directory):
+    saved = load_checkpoint(directory)
+    if saved:
         start, state = saved
         task.restore(state)
-        records.load(directory, before=start)
+        records.load(directory, before=start + hasattr(task, "start"))
         log.info("%s: going on from epoch %d", name, start)
     began = last_save = time.monotonic()
+    after = int(hasattr(task, "start"))
 
     def save(epoch: int) -> None:
-        records.save(
-            directory
-        )  # first: rows beyond the checkpoint are dropped when it is loaded, missing ones not made up
+        # records first: rows beyond the checkpoint are dropped when it is loaded, missing ones not made up
+        records.save(directory)
         save_checkpoint(directory, epoch, task.state())
 
+    def record(epoch: int, rows) -> None:
+        if not all(math.isfinite(value) or metric in task.may_be_nan for metric, _, value in rows):
+            metrics = ", ".join(metric for metric, _, value in rows if not math.isfinite(value))
+            raise UserError(
+                f"{name}: {metrics} is not a finite number in epoch {epoch}: try a smaller learning rate "
+                f"(the last checkpoint is kept in {directory})"
+            )
+        records.add(epoch, rows)
+        logger.log(epoch, rows)
+
     with stop_requests() as stop, EpochProgress(name, start, epochs) as progress:
-        for epoch in range(start, epochs):
+
+        def report(fraction: float) -> None:
+            progress.within(fraction)
             if stop:
-                save(epoch)
                 raise Interrupted(stop[0])
-            rows = task.epoch(epoch)
-            if not all(math.isfinite(value) or metric in task.may_be_nan for metric, _, value in rows):
-                metrics = ", ".join(metric for metric, _, value in rows if not math.isfinite(value))
-                raise UserError(
-                    f"{name}: {metrics} is not a finite number in epoch {epoch}: try a smaller learning rate "
-                    f"(the last checkpoint is kept in {directory})"
-                )
-            records.add(epoch, rows)
-            logger.log(epoch, rows)
-            progress.advance(task.summary(rows))
-            if time.monotonic() - last_save > checkpoint_every:
-                save(epoch + 1)
-                last_save = time.monotonic()
+
+        if hasattr(task, "report"):
+            task.report = report
+        if after and not saved:
+            record(0, task.start())
+            progress.begin()
+        epoch = start
+        try:
+            for epoch in range(start, epochs):
+                if stop:
+                    raise Interrupted(stop[0])
+                rows = task.epoch(epoch)
+                record(epoch + after, rows)
+                progress.advance(task.summary(rows))
+                if time.monotonic() - last_save > checkpoint_every:
+                    save(epoch + 1)
+                    last_save = time.monotonic()
+        except Interrupted:
+            save(epoch)
+            raise
         save(epochs)
         rows, arrays = task.finish(epochs)
-        records.add(epochs, rows)
-        logger.log(epochs, rows)
+        record(epochs, rows)
         records.save(directory)
         with atomic_path(directory / RASTERS) as path:
             np.savez_compressed(path, **arrays)

@@ -17,7 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from sgtheory.errors import UserError
 from sgtheory.training._config import identity, one_sentence, prepare
 from sgtheory.training._loggers import make_logger
+from sgtheory.training._progress import SampleProgress
 from sgtheory.training._runner import Interrupted, run_task
+
+log = logging.getLogger("sgtheory")
 
 
 def start(config: DictConfig, directory: Path) -> bool:
@@ -27,7 +30,11 @@ def start(config: DictConfig, directory: Path) -> bool:
             name = config.experiment
             raise UserError(f"experiment={name} needs no training: run python scripts/figure.py experiment={name}")
         parts = identity(config)
-        task, trainer = prepare(config)
+        task, trainer = prepare(config, SampleProgress())
+        if replay := getattr(task, "replay", None):
+            log.info("%s written", replay.run())
+            directory.rmdir()
+            return True
     except BaseException:
         with contextlib.suppress(OSError):
             directory.rmdir()  # made before the configuration was checked; stays if it holds a run

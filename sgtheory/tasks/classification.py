@@ -1,0 +1,343 @@
+"""Classification of spike trains by a recurrent convolutional spiking network (Section 8.4.2, Fig 7)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sgtheory import metrics
+from sgtheory.data import open_dataset
+from sgtheory.errors import ParameterError, require_choice, require_positive
+from sgtheory.files import atomic_path
+from sgtheory.lif import Noise
+from sgtheory.networks import ConvShape, ConvSNN
+from sgtheory.neurons import LIFParameters, Step
+from sgtheory.optimisers import make_optimiser
+from sgtheory.tasks._classification_losses import LOSSES, regulariser
+from sgtheory.tasks._classification_replay import Replay
+
+# streams of noise; a network takes one for each layer when it runs, and more when it is initialised
+INITIAL, TRAINING, VALIDATION, TEST, OTHER_MODE, REPEATED, SHOWN = range(100, 800, 100)
+TRIALS_SHOWN = 30
+
+
+@dataclass
+class ClassificationSettings:
+    """The ``task`` section; every key is explained in conf/task/classification.yaml."""
+
+    name: str = "classification"
+    duration: float = 0.7
+    steps: int | None = None
+    channels: list[int] = field(default_factory=lambda: [16, 32, 64])
+    kernels: list[int] = field(default_factory=lambda: [21, 7, 7])
+    strides: list[int] = field(default_factory=lambda: [10, 3, 3])
+    paddings: list[int] = field(default_factory=lambda: [0, 0, 0])
+    recurrent_kernels: list[int] = field(default_factory=lambda: [5, 5, 5])
+    readout_tau_mem: float = 0.7
+    readout_tau_syn: float = 10e-3
+    sigma_u: float = 1.0
+    initial_rate: float = 15.8
+    alpha: float = 0.9
+    escape: Any = None
+    loss: str = "max_over_time"
+    upper_strength: float = 0.01
+    upper_count: float = 7.0
+    lower_strength: float = 0.0
+    lower_count: float = 0.0
+    regularise: str = "layer"
+    optimiser: str = "smorms3"
+    learning_rate: float = 0.01
+    batch_size: int = 400
+    validation_fraction: float = 0.1
+    split_seed: int = 0
+    training_samples: int | None = None
+    test_samples: int | None = None
+    measure_every: int = 10
+    fano_trials: int = 400
+    fano_window: float = 20e-3
+    fano_sample: int = 0
+    recompute: bool = False
+    replay: str | None = None
+
+    def __post_init__(self):
+        require_positive(
+            duration=self.duration,
+            readout_tau_mem=self.readout_tau_mem,
+            readout_tau_syn=self.readout_tau_syn,
+            sigma_u=self.sigma_u,
+            initial_rate=self.initial_rate,
+            learning_rate=self.learning_rate,
+            batch_size=self.batch_size,
+            measure_every=self.measure_every,
+            fano_trials=self.fano_trials,
+            fano_window=self.fano_window,
+        )
+        for name in ("steps", "training_samples", "test_samples"):
+            if getattr(self, name) is not None:
+                require_positive(**{name: getattr(self, name)})
+        for name in ("upper_strength", "upper_count", "lower_strength", "lower_count"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ParameterError(name, getattr(self, name), "must be a finite number, 0 or more")
+        if not 0 < self.validation_fraction < 1:
+            raise ParameterError("validation_fraction", self.validation_fraction, "must be above 0 and below 1")
+        require_choice(tuple(LOSSES), loss=self.loss)
+        require_choice(("layer", "channel", "neuron"), regularise=self.regularise)
+        if not self.channels:
+            raise ParameterError("channels", self.channels, "must have an entry for each of at least one layer")
+        for name in ("kernels", "strides", "paddings", "recurrent_kernels"):
+            if len(getattr(self, name)) != len(self.channels):
+                raise ParameterError(name, getattr(self, name), f"must have {len(self.channels)} entries like channels")
+
+    def shapes(self) -> list[ConvShape]:
+        """The convolutional layers from the input up."""
+        columns = (self.channels, self.kernels, self.strides, self.paddings, self.recurrent_kernels)
+        return [ConvShape(*row) for row in zip(*columns, strict=True)]
+
+
+class Classification:
+    """The task as the runner sees it: state, one pass over the training set, and what is measured.
+
+    Order of the samples and noise are functions of seed, epoch and update; weights, the state of the optimiser and the
+    position within the epoch are the whole state. ``report``, if set, is called between batches with the fraction of
+    the epoch that is done, and may raise to stop there.
+    """
+
+    Settings = ClassificationSettings
+    may_be_nan = frozenset({"fano"})  # undefined when nothing spikes
+
+    def __init__(self, context):
+        self.settings: ClassificationSettings = context.settings
+        s, p = self.settings, context.neuron.parameters
+        self.noise, self.seed = Noise(context.seed), context.seed
+        self.device = torch.device(context.trainer.device)
+        stochastic, deterministic = s.escape["hidden"], Step()
+        self.own_mode = context.neuron.mode
+        pair = (stochastic, deterministic)
+        self.escape, self.other_escape = pair if self.own_mode == "escape_noise" else pair[::-1]
+        self.dt = p.dt
+        self.steps = s.steps or round(s.duration / p.dt)
+        readout = LIFParameters(s.readout_tau_mem, s.readout_tau_syn, p.dt, delay=p.delay)
+        self.report: Callable[[float], None] = lambda fraction: None
+
+        def network(inputs, classes):
+            net = ConvSNN(
+                inputs, s.shapes(), classes, p, readout, context.surrogate, context.trainer.backend, s.recompute
+            )
+            return net.to(self.device)
+
+        if s.replay:
+            self.replay = Replay(Path(s.replay), network, self.escape, self.noise, self.objective)
+            return
+        self.window = max(1, round(s.fano_window / p.dt))
+        if self.window > self.steps:
+            raise ParameterError("task.fano_window", s.fano_window, f"must be at most {self.steps * p.dt:g} s")
+        settings = {k: v for k, v in context.data.items() if k not in ("name", "dir")}
+        self.data = open_dataset(context.data["name"], context.data.get("dir", "data"), context.progress, **settings)
+        self.classes = len(self.data.train.keys)
+        self.training, self.validation = self.data.train.split(s.validation_fraction, s.split_seed)
+        self.test = np.arange(len(self.data.test))
+        for name, indices in (("training", self.training), ("test", self.test)):
+            wanted = getattr(s, f"{name}_samples")
+            if wanted is not None and wanted > len(indices):
+                raise ParameterError(f"task.{name}_samples", wanted, f"must be at most {len(indices)}")
+        if s.training_samples:
+            chosen = np.random.default_rng(s.split_seed).permutation(self.training)[: s.training_samples]
+            self.training = np.sort(chosen)
+        self.test = self.test[: s.test_samples]
+        if not 0 <= s.fano_sample < len(self.test):
+            raise ParameterError("task.fano_sample", s.fano_sample, f"must be from 0 to {len(self.test) - 1}")
+        self.network = network(self.data.train.channels, self.classes)
+        self.network.initialise(self.noise.at(stream=INITIAL), s.sigma_u, s.initial_rate, s.alpha)
+        self.optimiser = make_optimiser(s.optimiser, self.network.parameters(), s.learning_rate)
+        self.done = _Sums()
+
+    @property
+    def description(self) -> str:
+        """What is learnt, for the first line of the log."""
+        weights = sum(w.numel() for w in self.network.parameters())
+        text = (
+            f"{self.data.name}: {len(self.training)} training, {len(self.validation)} validation and {len(self.test)} "
+            f"test samples of {self.classes} classes, {self.steps} steps of {1e3 * self.dt:g} ms; {weights} weights"
+        )
+        return f"{text} ({self.data.note})" if self.data.note else text
+
+    def state(self) -> dict:
+        """Weights, the optimiser and the position within the epoch, as tensors and numbers."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "done": vars(self.done).copy(),
+        }
+
+    def restore(self, state: dict) -> None:
+        """Take over what :meth:`state` returned."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.done = _Sums(**state["done"])
+
+    def start(self) -> list[tuple[str, str, float]]:
+        """What the network does before training."""
+        return self._validate(0) + self._measure_variability(0)
+
+    def epoch(self, epoch: int) -> list[tuple[str, str, float]]:
+        """One pass over the training set in random order, goes on where it stopped; then validation."""
+        batches = self._batches(epoch)
+        for index in range(self.done.batches, len(batches)):
+            self._update(batches[index], draw=epoch * len(batches) + index)
+            if not math.isfinite(self.done.loss):
+                break
+            self.report((index + 1) / len(batches))
+        rows = [(metric, "training", value) for metric, value in self.done.means().items()]
+        self.done = _Sums()
+        if not all(math.isfinite(value) for _, _, value in rows):
+            return rows
+        rows += self._validate(epoch + 1)
+        if (epoch + 1) % self.settings.measure_every == 0:
+            rows += self._measure_variability(epoch + 1)
+        return rows
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.training)
+        return np.split(order, range(self.settings.batch_size, len(order), self.settings.batch_size))
+
+    def _update(self, batch: np.ndarray, draw: int) -> None:
+        inputs, labels = self._load(self.data.train, batch)
+        noise = self.noise.at(stream=TRAINING, draw=draw, samples=torch.from_numpy(batch))
+        potentials, counts = self.network(inputs, self.escape, noise)
+        loss, penalty, answers = self.objective(potentials, counts, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        (loss + penalty).backward()
+        self.optimiser.step()
+        self.done.add(loss, penalty, answers == labels)
+
+    def objective(self, potentials, counts, labels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Loss and activity penalty (Eqs 26-29), means over the samples, and the answers [batch]."""
+        s = self.settings
+        scores = LOSSES[s.loss](potentials)
+        loss = torch.nn.functional.cross_entropy(scores, labels)
+        penalty = regulariser(
+            counts, s.regularise, (s.upper_strength, s.upper_count), (s.lower_strength, s.lower_count)
+        )
+        return loss, penalty, scores.argmax(dim=1)
+
+    def _load(self, data, indices) -> tuple[torch.Tensor, torch.Tensor]:
+        """Input spikes [batch, time, channel] and labels [batch] of some samples."""
+        binned = data.bin(indices, self.steps, self.dt, self.settings.duration)
+        labels = torch.from_numpy(data.labels[indices])
+        return torch.from_numpy(binned).to(self.device), labels.to(self.device)
+
+    @torch.no_grad()
+    def _evaluate(self, data, indices, escape, noise) -> tuple["_Sums", list[float], np.ndarray]:
+        """Means over samples, mean spike count of each layer's neurons, and confusion [true class, answer]."""
+        sums, total = _Sums(), [0.0] * len(self.network.shapes)
+        confusion = np.zeros((self.classes, self.classes), np.int64)
+        for batch in np.split(indices, range(self.settings.batch_size, len(indices), self.settings.batch_size)):
+            inputs, labels = self._load(data, batch)
+            potentials, counts = self.network(inputs, escape, noise.at(samples=torch.from_numpy(batch)))
+            loss, penalty, answers = self.objective(potentials, counts, labels)
+            sums.add(loss, penalty, answers == labels)
+            total = [t + float(c.mean(dim=(1, 2)).sum()) for t, c in zip(total, counts, strict=True)]
+            np.add.at(confusion, (labels.cpu().numpy(), answers.cpu().numpy()), 1)
+        return sums, [t / len(indices) for t in total], confusion
+
+    def _validate(self, epoch: int) -> list[tuple[str, str, float]]:
+        noise = self.noise.at(stream=VALIDATION, draw=epoch)
+        sums, counts, _ = self._evaluate(self.data.train, self.validation, self.escape, noise)
+        means = sums.means()
+        rows = [(metric, "validation", means[metric]) for metric in ("loss", "accuracy")]
+        rates = [count / (self.steps * self.dt) for count in counts]
+        return rows + [("rate", f"hidden{layer}", rate) for layer, rate in enumerate(rates, start=1)]
+
+    def _measure_variability(self, epoch: int) -> list[tuple[str, str, float]]:
+        """Loss and accuracy in the other neuron mode, and Fano factors if spiking is stochastic."""
+        noise = self.noise.at(stream=OTHER_MODE, draw=epoch)
+        means = self._evaluate(self.data.train, self.validation, self.other_escape, noise)[0].means()
+        rows = [(f"{metric}_other_mode", "validation", means[metric]) for metric in ("loss", "accuracy")]
+        if self.own_mode == "escape_noise":
+            noise = self.noise.at(stream=REPEATED, draw=epoch)
+            _, activity = self._repeat(self.settings.fano_trials, noise)
+            for layer, spikes in enumerate(activity, start=1):
+                rows.append(("fano", f"hidden{layer}", metrics.fano_factor(spikes.numpy(), self.window)))
+        return rows
+
+    def _repeat(self, trials: int, noise: Noise):
+        """Readout potentials and spikes of each layer in repeated trials of one test sample."""
+        inputs, _ = self._load(self.data.test, [self.test[self.settings.fano_sample]])
+        return self.network.activity(inputs.expand(trials, -1, -1), self.escape, noise)
+
+    def finish(self, epochs: int) -> tuple[list[tuple[str, str, float]], dict[str, np.ndarray]]:
+        """Test in both neuron modes, and activity for the figures."""
+        arrays = {
+            "data_name": np.array(self.data.name),
+            "class_names": np.array(self.data.train.keys),
+            "training_samples": np.array(len(self.training)),
+            "validation_samples": np.array(len(self.validation)),
+            "test_samples": np.array(len(self.test)),
+        }
+        rows = [] if epochs % self.settings.measure_every == 0 else self._measure_variability(epochs)
+        for suffix, escape, stream in (("", self.escape, TEST), ("_other_mode", self.other_escape, OTHER_MODE)):
+            noise = self.noise.at(stream=stream, draw=epochs + 1)
+            sums, _, confusion = self._evaluate(self.data.test, self.test, escape, noise)
+            rows += [(f"{metric}{suffix}", "test", sums.means()[metric]) for metric in ("loss", "accuracy")]
+            arrays[f"confusion{suffix}"] = confusion
+        return rows, arrays | self._rasters()
+
+    def _rasters(self) -> dict[str, np.ndarray]:
+        """Two test samples of different classes, and one neuron of each layer in repeated trials of one sample."""
+        labels = self.data.test.labels[self.test]
+        shown = np.array([0, np.argmax(labels != labels[0])])
+        noise = self.noise.at(stream=SHOWN, samples=torch.from_numpy(shown))
+        inputs, _ = self._load(self.data.test, self.test[shown])
+        potentials, activity = self.network.activity(inputs, self.escape, noise)
+        arrays = {"samples": self.test[shown], "labels": labels[shown], "input": inputs.cpu().numpy()}
+        arrays["readout"] = potentials.detach().cpu().numpy()
+        arrays |= {f"hidden{layer}": spikes.cpu().numpy() for layer, spikes in enumerate(activity, start=1)}
+        _, repeated = self._repeat(TRIALS_SHOWN, self.noise.at(stream=REPEATED))
+        means = [spikes.sum(dim=1, dtype=torch.float32).mean(dim=0) for spikes in repeated]
+        typical = [int((mean - self.settings.upper_count).abs().argmin()) for mean in means]
+        trials = [spikes[:, :, neuron] for spikes, neuron in zip(repeated, typical, strict=True)]
+        arrays["trials"] = torch.stack(trials, dim=-1).cpu().numpy()
+        arrays["trials_neurons"], arrays["trials_layers"] = np.array(typical), np.arange(1, len(typical) + 1)
+        return arrays
+
+    def save(self, directory: Path) -> None:
+        """Write weights.npz: the trained weights as w0, w1, ... in the layout and order that ``task.replay`` takes."""
+        weights = {f"w{i}": w.detach().cpu().numpy() for i, (_, w) in enumerate(self.network.weights())}
+        with atomic_path(directory / "weights.npz") as path:
+            np.savez_compressed(path, **weights)
+
+    def summary(self, rows) -> str:
+        """Where the run stands, for a progress line."""
+        values = {(metric, layer): value for metric, layer, value in rows}
+        parts = [
+            f"{what} {values['accuracy', what]:.3f}"
+            for what in ("training", "validation", "test")
+            if ("accuracy", what) in values
+        ]
+        return f"accuracy {', '.join(parts)}"
+
+
+@dataclass
+class _Sums:
+    """Sums over samples, so that batches of different size weigh as they should."""
+
+    batches: int = 0
+    samples: int = 0
+    loss: float = 0.0
+    accuracy: float = 0.0
+    regulariser: float = 0.0
+
+    def add(self, loss: torch.Tensor, penalty: torch.Tensor, correct: torch.Tensor) -> None:
+        """A batch: mean loss and penalty, and which answers were correct."""
+        self.batches += 1
+        self.samples += len(correct)
+        self.loss += len(correct) * loss.item()
+        self.regulariser += len(correct) * penalty.item()
+        self.accuracy += int(correct.sum())
+
+    def means(self) -> dict[str, float]:
+        return {name: getattr(self, name) / max(self.samples, 1) for name in ("loss", "accuracy", "regulariser")}
