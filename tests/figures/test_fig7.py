@@ -30,7 +30,7 @@ def write_run(
     fano=(0.9, 0.9),
     trials=None,
     layers=3,
-    predicted=(1, 2),
+    largest=(1, 2),
     data_name="SHD (regenerated)",
     epochs=20,
 ):
@@ -48,10 +48,10 @@ def write_run(
     frame = pd.DataFrame([("run", *row) for row in rows], columns=["run", "epoch", "metric", "layer", "value"])
     frame.to_csv(directory / "records.csv", index=False)
     config = {"neuron": {"mode": mode, "dt": 2e-3}, "seed": seed, "trainer": {"epochs": epochs}}
-    (directory / "config.json").write_text(json.dumps(config | {"task": {"batch_size": 50}}))
+    (directory / "config.json").write_text(json.dumps(config | {"task": {"batch_size": 50, "fano_window": 20e-3}}))
     (directory / "finished.json").write_text("{}")
     readout = np.zeros((2, STEPS, 4), np.float32)
-    readout[[0, 1], STEPS // 2, predicted] = 1.0
+    readout[[0, 1], STEPS // 2, largest] = 1.0
     np.savez(
         directory / "rasters.npz",
         labels=[1, 2],
@@ -177,7 +177,7 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
 
 
 def test_the_figure_is_written_with_its_numbers(tmp_path):
-    runs = make_runs(tmp_path / "runs", stochastic={"predicted": (1, 0)})
+    runs = make_runs(tmp_path / "runs", stochastic={"largest": (1, 0)})
     paths = save_figure("fig7", fig7.draw, fig7.compute(runs), tmp_path)
     assert [p.name for p in paths] == ["fig7.png", "fig7.pdf", "fig7.json"]
     numbers = json.loads(paths[2].read_text())
@@ -186,7 +186,7 @@ def test_the_figure_is_written_with_its_numbers(tmp_path):
         "20 epochs, batches of 50; 3 seeds (1, 2, 3)"
     )
     assert numbers["chance"] == 0.25
-    assert [(s["label"], s["predicted"]) for s in numbers["samples"]] == [(1, 1), (2, 0)]
+    assert [(s["label"], s["largest"]) for s in numbers["samples"]] == [(1, 1), (2, 0)]
     raster = np.zeros((STEPS, NEURONS["hidden2"]))
     spikes = numbers["samples"][1]["spikes"]["hidden2"]
     raster[spikes["step"], spikes["neuron"]] = 1
