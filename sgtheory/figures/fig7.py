@@ -332,6 +332,7 @@ def _draw_accuracy(axes, numbers) -> None:
             curve = numbers["accuracy"][mode][split]
             plot_curve(axes, curve, COLOURS[mode], linestyle=line, label=f"{LABELS[mode]}, {split}")
     axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--", label="chance")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel="accuracy", xlim=(0, numbers["epochs"]), ylim=(0, 1))
     axes.legend()
     panel_letter(axes, "B")
@@ -341,6 +342,7 @@ def _draw_fano(axes, numbers) -> None:
     """C: Fano factor of each hidden layer of the stochastic network."""
     for (layer, curve), line in zip(numbers["fano"].items(), ("-", "--", "-.", ":") * 9, strict=False):
         plot_curve(axes, curve, COLOURS["escape_noise"], linestyle=line, label=layer.replace("hidden", "hidden layer "))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epoch", ylabel="Fano factor", xlim=(0, numbers["epochs"]))
     axes.set_ylim(0, max(1.05, axes.get_ylim()[1]))
     axes.legend()
