@@ -1,6 +1,7 @@
 """Networks of LIF layers on the CPU: blocks of samples run through all layers, several blocks at a time."""
 
 import importlib
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,9 +12,10 @@ import torch
 from threadpoolctl import ThreadpoolController
 
 from sgtheory.lif._cpu import constants
-from sgtheory.lif._cpu_layer import backward_layer, backward_readout, forward_layer, forward_readout
+from sgtheory.lif._cpu_layer import backward_layer, backward_readout, forward_layer, forward_readout, list_events
 from sgtheory.lif._cpu_noise import prepare_threshold
 from sgtheory.lif._cpu_surrogate import GIVEN, prepare_surrogate, surrogate_kind
+from sgtheory.lif._cpu_wires import Convolution
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
@@ -66,49 +68,79 @@ def run_blocks(function: Callable, items: Iterable) -> list:
             return list(pool.map(function, items))
 
 
-def feed_forward(weight: torch.Tensor, dtype: torch.dtype) -> np.ndarray:
-    """Weights [post, pre, kernel] in the order [kernel, pre, post]."""
-    return weight.detach().to(dtype).permute(2, 1, 0).contiguous().numpy()
-
-
-def like_feed_forward(gradient: np.ndarray) -> torch.Tensor:
-    """Undo :func:`feed_forward`."""
-    return torch.from_numpy(gradient).permute(2, 1, 0)
-
-
-def within_layer(weight: torch.Tensor | None, channels: int, dtype: torch.dtype) -> np.ndarray:
-    """Weights [post, pre, kernel] or [post, pre] in the order [pre, reversed kernel, post]; None as a kernel of 0."""
-    if weight is None:
-        return torch.zeros(channels, 0, channels, dtype=dtype).numpy()
-    weight = weight.detach().to(dtype)
+def within_layer(weight: torch.Tensor | None, channels: int, positions: int, dtype: torch.dtype) -> Convolution:
+    """Recurrent weights [post, pre, kernel] or [post, pre]; None as a kernel of length 0."""
+    weight = torch.zeros(channels, channels, 0) if weight is None else weight.detach()
     weight = weight.unsqueeze(-1) if weight.ndim == 2 else weight
-    return weight.flip(-1).permute(1, 2, 0).contiguous().numpy()
+    return Convolution(weight.to(dtype).numpy(), positions, positions, padding=weight.shape[2] // 2)
 
 
-def like_within_layer(gradient: np.ndarray, weight: torch.Tensor) -> torch.Tensor:
-    """Undo :func:`within_layer`."""
-    return torch.from_numpy(gradient).permute(2, 0, 1).flip(-1).reshape(weight.shape)
+@dataclass(frozen=True)
+class Activity:
+    """What a layer did: potentials [batch, time, neuron], and its spikes as events."""
+
+    potentials: np.ndarray
+    events: tuple[np.ndarray, np.ndarray]
+
+    def spikes(self, dtype) -> np.ndarray:
+        """Zeros and ones in the shape of the potentials."""
+        found, ends = self.events
+        spikes = np.zeros(self.potentials.shape, dtype)
+        neurons = spikes.shape[-1]
+        spikes.reshape(-1)[np.repeat(np.arange(len(ends) - 1) * neurons, np.diff(ends)) + found] = 1
+        return spikes
+
+    def counts(self) -> np.ndarray:
+        """Spikes summed over time, [batch, neuron]."""
+        found, ends = self.events
+        batch, steps, neurons = self.potentials.shape
+        first = np.repeat(np.arange(batch) * neurons, np.diff(ends[::steps]))
+        return np.bincount(first + found, minlength=batch * neurons).reshape(batch, neurons)
+
+
+def room_for_events(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Arrays for the events of [batch, time, neuron], if all of them spike all the time."""
+    return spare.take((math.prod(shape),), np.int32), np.empty(math.prod(shape[:2]) + 1, np.int64)
+
+
+def keep_events(found: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The events alone, without the room for more."""
+    kept = found[: ends[-1]].copy(), ends
+    spare.give(found)
+    return kept
+
+
+def input_events(spikes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Events of spikes given as uint8 [batch, time, neuron]."""
+    room = room_for_events(spikes.shape)
+    list_events(spikes, *room)
+    return keep_events(*room)
+
+
+def no_events(batch: int, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Events of a layer that is not there."""
+    return np.zeros(0, np.int32), np.zeros(batch * steps + 1, np.int64)
 
 
 @dataclass(frozen=True)
 class LayerOnCPU:
-    """One layer: its neurons and its weights in the order that the kernels want.
+    """One layer: its neurons and its weights.
 
     Args:
-        weight: [kernel, pre, post] from the layer below, or a kernel of length 0.
-        recurrent: [pre, reversed kernel, post], or a kernel of length 0.
-        neurons: positions * channels.
+        feed_forward: from the layer below, or a kernel of length 0.
+        recurrent: within the layer, or a kernel of length 0.
     """
 
     parameters: LIFParameters
     escape: EscapeFunction
     surrogate: SurrogateDerivative
     noise: Noise
-    weight: np.ndarray
-    recurrent: np.ndarray
-    neurons: int
-    stride: int = 1
-    padding: int = 0
+    feed_forward: Convolution
+    recurrent: Convolution
+
+    @property
+    def neurons(self) -> int:
+        return self.recurrent.positions * len(self.recurrent.weight)
 
     @property
     def attached(self) -> bool:
@@ -122,87 +154,84 @@ class LayerOnCPU:
     @cached_property
     def neuron(self) -> tuple:
         p = self.parameters
-        return (*constants(p, self.recurrent.dtype), p.reset == "same", p.delay)
+        return (*constants(p, self.recurrent.weight.dtype), p.reset == "same", p.delay)
 
-    def forward(self, sources: np.ndarray, inputs: np.ndarray, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Potentials and spikes (uint8) of a block, [batch, time, neuron]; see :func:`forward_layer`."""
-        dtype = self.recurrent.dtype
-        batch, steps = len(samples), max(sources.shape[1], inputs.shape[1])
-        potentials = spare.take((batch, steps, self.neurons), dtype)
-        spikes = spare.take(potentials.shape, np.uint8)
+    def forward(self, below: tuple[np.ndarray, np.ndarray], inputs: np.ndarray, steps: int, samples: np.ndarray):
+        """The :class:`Activity` of a block; see :func:`forward_layer`."""
+        dtype = self.recurrent.weight.dtype
+        potentials = spare.take((len(samples), steps, self.neurons), dtype)
+        events = room_for_events(potentials.shape)
         noise = self.noise.at(samples=torch.from_numpy(samples))
         forward_layer(
-            sources,
-            self.weight,
-            self.stride,
-            self.padding,
+            below,
+            self.feed_forward.wires,
+            self.feed_forward.rows,
             inputs,
-            self.recurrent,
+            self.recurrent.wires,
+            self.recurrent.rows,
             self.neuron,
             self.keeps_lost,
             prepare_threshold(self.escape, noise, potentials.shape, dtype),
             samples,
             potentials,
-            spikes,
+            events,
         )
-        return potentials, spikes
+        return Activity(potentials, keep_events(*events))
 
-    def true_potential(self, potentials: np.ndarray, spikes: np.ndarray) -> np.ndarray:
+    def true_potential(self, activity: Activity) -> np.ndarray:
         """U from what :meth:`forward` stored."""
         if not self.keeps_lost:
-            return potentials
-        potentials = potentials.copy()
-        potentials[:, 1:][spikes[:, :-1] != 0] = 0
+            return activity.potentials
+        potentials = activity.potentials.copy()
+        potentials[:, 1:][activity.spikes(bool)[:, :-1]] = 0
         return potentials
+
+    def prepared_surrogate(self, activity: Activity) -> tuple:
+        """See :func:`prepare_surrogate`."""
+        potentials, spikes = activity.potentials, np.zeros(0, np.uint8)
+        if surrogate_kind(self.surrogate)[0] == GIVEN:
+            potentials, spikes = self.true_potential(activity), activity.spikes(np.uint8)
+        return prepare_surrogate(self.surrogate, potentials, spikes, self.parameters.threshold)
 
     def backward(
         self,
         gradient: np.ndarray | None,
+        first_gradient: int,
         gradient_counts: np.ndarray | None,
-        sources: np.ndarray,
-        potentials: np.ndarray,
-        spikes: np.ndarray,
+        below: tuple[np.ndarray, np.ndarray],
+        activity: Activity,
         to_sources: bool,
         to_inputs: bool,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Gradients of a block for weight, recurrent, sources and inputs; see :func:`backward_layer`."""
-        dtype = potentials.dtype
-        batch, steps, neurons = potentials.shape
-        true = self.true_potential(potentials, spikes) if surrogate_kind(self.surrogate)[0] == GIVEN else potentials
-        surrogate = prepare_surrogate(self.surrogate, true, spikes, self.parameters.threshold)
-        gradient_weight, gradient_recurrent = np.zeros_like(self.weight), np.zeros_like(self.recurrent)
-        gradient_sources = spare.take((batch, steps if to_sources else 0, sources.shape[2]), dtype)
+        """Gradients of a block: feed-forward rows, recurrent rows, sources, inputs; see :func:`backward_layer`."""
+        dtype = activity.potentials.dtype
+        batch, steps, neurons = activity.potentials.shape
+        weight, recurrent = self.feed_forward, self.recurrent
+        gradient_weight, gradient_recurrent = np.zeros_like(weight.rows), np.zeros_like(recurrent.rows)
+        gradient_sources = spare.take((batch, steps if to_sources else 0, weight.width_below), dtype)
         gradient_inputs = np.empty((batch, steps if to_inputs else 0, neurons), dtype)
         backward_layer(
             np.zeros((batch, 0, 0), dtype) if gradient is None else gradient,
+            first_gradient,
             np.zeros((batch, neurons), dtype) if gradient_counts is None else gradient_counts,
-            sources,
-            self.weight_back if to_sources else np.zeros((self.recurrent.shape[2], 0), dtype),
-            self.stride,
-            self.padding,
-            self.recurrent_back,
+            below,
+            weight.wires,
+            weight.back,
+            weight.stride * weight.weight.shape[1],
+            activity.events,
+            recurrent.wires,
+            recurrent.windows,
+            recurrent.positions,
             self.neuron,
             self.attached,
-            surrogate,
-            potentials,
-            spikes,
+            self.prepared_surrogate(activity),
+            activity.potentials,
             gradient_weight,
             gradient_recurrent,
             gradient_sources,
             gradient_inputs,
         )
         return gradient_weight, gradient_recurrent, gradient_sources, gradient_inputs
-
-    @cached_property
-    def weight_back(self) -> np.ndarray:
-        """[post, kernel * pre]: one matrix product gives what every position sends back to its window."""
-        kernel, pre, post = self.weight.shape
-        return np.ascontiguousarray(self.weight.transpose(2, 0, 1).reshape(post, kernel * pre))
-
-    @cached_property
-    def recurrent_back(self) -> np.ndarray:
-        """[reversed kernel * post, pre]: the transposed convolution of rows of kernel * post."""
-        return np.ascontiguousarray(self.recurrent.reshape(len(self.recurrent), -1).T)
 
 
 @dataclass(frozen=True)
@@ -218,18 +247,19 @@ class ReadoutOnCPU:
         a_m, a_s, gain, _ = constants(self.parameters, self.weight.dtype)
         return a_m, a_s, gain, self.parameters.delay
 
-    def forward(self, sources: np.ndarray) -> np.ndarray:
+    def forward(self, sources: Activity) -> np.ndarray:
         """U[1] ... U[time] of a block, [batch, time, unit]."""
-        potentials = np.empty((*sources.shape[:2], self.weight.shape[1]), self.weight.dtype)
-        forward_readout(sources, self.weight, *self._constants, self.weight.dtype.type(self.initial), potentials)
+        potentials = np.empty((*sources.potentials.shape[:2], self.weight.shape[1]), self.weight.dtype)
+        initial = self.weight.dtype.type(self.initial)
+        forward_readout(sources.events, self.weight, *self._constants, initial, potentials)
         return potentials
 
-    def backward(self, gradient: np.ndarray, sources: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def backward(self, gradient: np.ndarray, sources: Activity) -> tuple[np.ndarray, np.ndarray]:
         """Gradients of a block for the weight and for the source spikes."""
         gradient_weight = np.zeros_like(self.weight)
-        gradient_sources = spare.take(sources.shape, self.weight.dtype)
+        gradient_sources = spare.take(sources.potentials.shape, self.weight.dtype)
         weight_back = np.ascontiguousarray(self.weight.T)
-        backward_readout(gradient, sources, weight_back, *self._constants, gradient_weight, gradient_sources)
+        backward_readout(gradient, sources.events, weight_back, *self._constants, gradient_weight, gradient_sources)
         return gradient_weight, gradient_sources
 
 
@@ -247,45 +277,42 @@ class RecurrentLIFOnCPU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, inputs, recurrent, parameters, escape, surrogate, noise):
         batch, steps, positions, channels = inputs.shape
-        layer = LayerOnCPU(
-            parameters,
-            escape,
-            surrogate,
-            noise,
-            np.zeros((0, 0, channels), inputs.numpy().dtype),
-            within_layer(recurrent, channels, inputs.dtype),
-            positions * channels,
-        )
+        within = within_layer(recurrent, channels, positions, inputs.dtype)
+        below = Convolution(np.zeros((channels, 0, 0), within.weight.dtype), 0, positions)
+        layer = LayerOnCPU(parameters, escape, surrogate, noise, below, within)
         flat = inputs.detach().reshape(batch, steps, -1).contiguous().numpy()
         samples = noise.sample_indices(batch).numpy()
-        nothing = np.zeros((batch, steps, 0), np.uint8)
-        potentials, spikes = np.empty(flat.shape, flat.dtype), np.empty(flat.shape, np.uint8)
+        true, spikes = np.empty(flat.shape, flat.dtype), np.empty(flat.shape, flat.dtype)
 
         def forward(block):
-            activity = layer.forward(nothing[block], flat[block], samples[block])
-            potentials[block], spikes[block] = activity
-            spare.give(*activity)
+            activity = layer.forward(no_events(len(samples[block]), steps), flat[block], steps, samples[block])
+            true[block], spikes[block] = layer.true_potential(activity), activity.spikes(flat.dtype)
+            return activity
 
-        run_blocks(forward, blocks(batch))
-        ctx.layer, ctx.potentials, ctx.spikes, ctx.recurrent = layer, potentials, spikes, recurrent
-        true = torch.from_numpy(layer.true_potential(potentials, spikes)).view(inputs.shape)
+        ctx.activity = run_blocks(forward, blocks(batch))
+        ctx.layer, ctx.recurrent = layer, recurrent
+        true = torch.from_numpy(true).view(inputs.shape)
         ctx.mark_non_differentiable(true)
-        return torch.from_numpy(spikes).to(inputs.dtype).view(inputs.shape), true
+        return torch.from_numpy(spikes).view(inputs.shape), true
 
     @staticmethod
     def backward(ctx, gradient, _):
-        layer, potentials, spikes = ctx.layer, ctx.potentials, ctx.spikes
-        batch, steps, _ = potentials.shape
-        flat = gradient.reshape(potentials.shape).contiguous().numpy()
-        out = np.empty_like(potentials)
-        nothing = np.zeros((batch, steps, 0), np.uint8)
+        layer = ctx.layer
+        batch, steps = gradient.shape[:2]
+        flat = gradient.reshape(batch, steps, -1).contiguous().numpy()
+        out = np.empty_like(flat)
 
-        def backward(block):
-            args = nothing[block], potentials[block], spikes[block]
-            _, recurrent, _, out[block] = layer.backward(flat[block], None, *args, to_sources=False, to_inputs=True)
+        def backward(item):
+            block, activity = item
+            below = no_events(len(flat[block]), steps)
+            _, recurrent, _, out[block] = layer.backward(
+                flat[block], 0, None, below, activity, to_sources=False, to_inputs=True
+            )
             return recurrent
 
-        parts = run_blocks(backward, blocks(batch))
-        total = ordered_sum(parts) if parts else np.zeros_like(layer.recurrent)
-        recurrent = None if ctx.recurrent is None else like_within_layer(total, ctx.recurrent)
+        parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
+        total = ordered_sum(parts) if parts else np.zeros_like(layer.recurrent.rows)
+        recurrent = None
+        if ctx.recurrent is not None:
+            recurrent = layer.recurrent.like_weight(total).reshape(ctx.recurrent.shape)
         return torch.from_numpy(out).view(gradient.shape), recurrent, None, None, None, None

@@ -1,6 +1,5 @@
 """A stack of LIF layers with a readout as one operation."""
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,14 +11,13 @@ from sgtheory.lif._cpu_blocks import (
     LayerOnCPU,
     ReadoutOnCPU,
     blocks,
-    feed_forward,
-    like_feed_forward,
-    like_within_layer,
+    input_events,
     ordered_sum,
     run_blocks,
     spare,
     within_layer,
 )
+from sgtheory.lif._cpu_wires import Convolution
 from sgtheory.lif._noise import Noise
 from sgtheory.lif._op import checked_backend, leaky_readout, lif
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
@@ -157,9 +155,7 @@ class _NetworkOnCPU(torch.autograd.Function):
         weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
         recurrent = [next(given) if there else None for there in which]
         batch, steps = inputs.shape[:2]
-        flat = inputs.mT.reshape(batch, steps, -1)
-        flat = torch.nn.functional.pad(flat, (0, -flat.shape[-1] % 8))  # silent neurons: whole words are scanned faster
-        sources = flat.contiguous().numpy()
+        ctx.sources = inputs.mT.reshape(batch, steps, -1).contiguous().numpy()
         channels, positions = shapes[-1]
         units = len(readout_weight)
         last = readout_weight.detach().view(units, channels, positions).mT.reshape(units, -1)
@@ -169,19 +165,16 @@ class _NetworkOnCPU(torch.autograd.Function):
                 layer.escape,
                 layer.surrogate,
                 noise.at(stream=noise.stream + index),
-                feed_forward(weight, dtype),
-                within_layer(within, shape[0], dtype),
-                shape[0] * shape[1],
-                layer.stride,
-                layer.padding,
+                Convolution(weight.detach().to(dtype).numpy(), below[1], shape[1], layer.stride, layer.padding),
+                within_layer(within, *shape, dtype),
             )
-            for index, (layer, weight, within, shape) in enumerate(
-                zip(layers, weights, recurrent, shapes[1:], strict=True)
+            for index, (layer, weight, within, below, shape) in enumerate(
+                zip(layers, weights, recurrent, shapes[:-1], shapes[1:], strict=True)
             )
         ]
         ctx.readout = ReadoutOnCPU(readout.parameters, readout.initial, last.T.contiguous().numpy())
-        ctx.sources, ctx.samples = sources, noise.sample_indices(batch).numpy()
-        ctx.shapes, ctx.which, ctx.weights, ctx.recurrent = shapes, which, weights, recurrent
+        ctx.samples = noise.sample_indices(batch).numpy()
+        ctx.shapes, ctx.recurrent = shapes, recurrent
         ctx.set_materialize_grads(False)
 
         potentials = np.empty((batch, steps, units), ctx.readout.weight.dtype)
@@ -189,12 +182,13 @@ class _NetworkOnCPU(torch.autograd.Function):
 
         def forward(block):
             activity = _run(ctx, block)
-            for count, (_, spikes) in zip(counts, activity, strict=True):
-                spikes.sum(axis=1, dtype=count.dtype, out=count[block])
-            potentials[block] = ctx.readout.forward(activity[-1][1])
+            _, above = activity
+            for count, layer in zip(counts, above, strict=True):
+                count[block] = layer.counts()
+            potentials[block] = ctx.readout.forward(above[-1])
             if store:
                 return activity
-            spare.give(*itertools.chain(*activity))
+            spare.give(*(layer.potentials for layer in above))
             return None
 
         ctx.activity = run_blocks(forward, blocks(batch))
@@ -206,26 +200,25 @@ class _NetworkOnCPU(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient, *gradient_counts):
         batch, steps, units = len(ctx.sources), ctx.sources.shape[1], ctx.readout.weight.shape[1]
-        if gradient is None:
-            gradient = torch.zeros(batch, steps, units, dtype=ctx.weights[0].dtype)
-        gradient = gradient.contiguous().numpy()
+        dtype = ctx.readout.weight.dtype
+        gradient = np.zeros((batch, steps, units), dtype) if gradient is None else gradient.contiguous().numpy()
         counts = [None if g is None else g.mT.reshape(batch, -1).contiguous().numpy() for g in gradient_counts]
 
         def backward(item):
             block, activity = item
-            activity = _run(ctx, block) if activity is None else activity
-            readout, above = ctx.readout.backward(gradient[block], activity[-1][1])
-            parts = [readout]
+            sources, layers = _run(ctx, block) if activity is None else activity
+            readout, above = ctx.readout.backward(gradient[block], layers[-1])
+            parts, first = [readout], 0
             for index in reversed(range(len(ctx.stack))):
-                below = activity[index - 1][1] if index else ctx.sources[block]
+                layer = ctx.stack[index]
+                below = layers[index - 1].events if index else sources
                 counted = None if counts[index] is None else counts[index][block]
-                weight, recurrent, gradient_below, _ = ctx.stack[index].backward(
-                    above, counted, below, *activity[index], to_sources=index > 0, to_inputs=False
+                weight, recurrent, gradient_below, _ = layer.backward(
+                    above, first, counted, below, layers[index], to_sources=index > 0, to_inputs=False
                 )
-                spare.give(above)
-                above = gradient_below
+                spare.give(above, layers[index].potentials)
+                above, first = gradient_below, layer.feed_forward.margin_below
                 parts += [weight, recurrent]
-            spare.give(*itertools.chain(*activity))
             return parts
 
         parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
@@ -233,17 +226,22 @@ class _NetworkOnCPU(torch.autograd.Function):
         readout, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
         channels, positions = ctx.shapes[-1]
         readout = torch.from_numpy(readout.T.reshape(units, positions, channels)).mT.reshape(units, -1)
-        weights = [like_feed_forward(g) for g in totals[-2::-2]]
-        recurrent = [like_within_layer(g, v) for g, v in zip(totals[::-2], ctx.recurrent, strict=True) if v is not None]
+        weights = [layer.feed_forward.like_weight(g) for layer, g in zip(ctx.stack, totals[-2::-2], strict=True)]
+        recurrent = [
+            layer.recurrent.like_weight(g)
+            for layer, g, v in zip(ctx.stack, totals[::-2], ctx.recurrent, strict=True)
+            if v is not None
+        ]
         return (None,) * 7 + (readout, *weights, *recurrent)
 
 
-def _run(ctx, block: slice) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Potentials and spikes of every layer for a block of samples."""
-    spikes = ctx.sources[block]
-    nothing = np.zeros((len(spikes), 0, 0), ctx.readout.weight.dtype)
+def _run(ctx, block: slice) -> tuple[tuple, list]:
+    """Events of the input and the activity of every layer for a block of samples."""
+    events = sources = input_events(ctx.sources[block])
+    batch, steps, _ = ctx.sources[block].shape
+    nothing = np.zeros((batch, 0, 0), ctx.readout.weight.dtype)
     activity = []
     for layer in ctx.stack:
-        potentials, spikes = layer.forward(spikes, nothing, ctx.samples[block])
-        activity.append((potentials, spikes))
-    return activity
+        activity.append(layer.forward(events, nothing, steps, ctx.samples[block]))
+        events = activity[-1].events
+    return sources, activity
