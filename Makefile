@@ -1,22 +1,26 @@
 # `make help` lists the targets. The first one to run makes .venv from requirements.lock.
 PYTHON ?= python3
-PROFILE ?= paper
+PROFILE ?=
+RECORDS ?=
 OVERRIDES ?=
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
-NAME = $@$(if $(filter quick,$(PROFILE)),_quick)
+NAME = $@$(addprefix _,$(filter $(PROFILES_$@),$(PROFILE)))
+PROFILES_fig6 := quick
+PROFILES_fig7 := paper
+DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig6 theory $(THEORY) test test-slow lint benchmark clean
+.PHONY: help fig6 fig7 theory $(THEORY) test test-slow lint benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(JOBS)]"
+	@echo "make TARGET [PROFILE=quick|paper] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(JOBS)]"
 	@sed -n 's/^\([a-z0-9A-Z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 fig1: ## one neuron: surrogate derivative = derivative of the expected spike
@@ -34,8 +38,12 @@ $(THEORY): $(READY)
 	$(RUN) scripts/figure.py experiment=$@ $(OVERRIDES)
 
 fig6: $(READY) ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
-	$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES)
-	$(RUN) scripts/figure.py experiment=$(NAME) $(OVERRIDES)
+	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))
+	$(DRAW)
+
+fig7: $(READY) ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: no training)
+	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))
+	$(DRAW)
 
 test: $(READY) ## run the test suite (minutes)
 	$(RUN) -m pytest

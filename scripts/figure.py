@@ -3,6 +3,8 @@
     python scripts/figure.py experiment=fig1 figure.beta=5        # theory: computed here, from figure.* alone
     python scripts/figure.py experiment=fig6                      # from the records of finished runs
     python scripts/figure.py experiment=fig6 surrogate.beta=5     # the runs that train.py made with the same overrides
+    python scripts/figure.py experiment=fig7 records=reference    # from records that come with the package
+    python scripts/figure.py experiment=fig7 records=FOLDER       # from all finished runs in a folder
 
 Writes NAME.png, NAME.pdf and NAME.json (every number drawn) into the folder that output=FOLDER names (figures).
 The settings of a figure and their units are in conf/experiment/NAME.yaml.
@@ -10,6 +12,7 @@ The settings of a figure and their units are in conf/experiment/NAME.yaml.
 
 import importlib
 import sys
+from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
@@ -21,14 +24,17 @@ from sgtheory.figures import save_figure
 from sgtheory.training import Run, expand, figure_settings, find_run, load_run
 from sgtheory.training.command import report_errors
 
+REFERENCE = Path(__file__).resolve().parents[1] / "data" / "reference"
+
 
 def main(arguments: list[str]) -> None:
     torch.set_num_threads(1)  # small tensors, for which several threads only wait for each other
-    output = "figures"
+    own = {"output": "figures", "records": None}
     overrides = []
     for argument in arguments:
-        if argument.startswith("output="):
-            output = argument.removeprefix("output=")
+        key, _, value = argument.partition("=")
+        if key in own:
+            own[key] = value
         else:
             overrides.append(argument)
     configs = expand(overrides)
@@ -40,10 +46,13 @@ def main(arguments: list[str]) -> None:
     except ModuleNotFoundError:
         raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
     settings = figure_settings(figure, module.compute)
-    runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
+    if own["records"] and figure.trained:
+        runs = recorded_runs(figure.module, own["records"])
+    else:
+        runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
     try:
         numbers = module.compute(runs, **settings)
-        paths = save_figure(name, module.draw, numbers, output)
+        paths = save_figure(name, module.draw, numbers, own["output"])
     except ParameterError as error:
         raise ParameterError(f"{name}: {error.name}", error.value, error.allowed) from None
     except (ArithmeticError, LookupError, ValueError, RuntimeError) as error:
@@ -60,6 +69,15 @@ def finished_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
         command = f"python scripts/train.py -m {' '.join(overrides)}"
         raise UserError(f"{len(missing)} of {len(configs)} runs are not finished ({missing[0]} ...): run {command}")
     return [load_run(find_run(config)) for config in configs]
+
+
+def recorded_runs(figure: str, records: str) -> list[Run]:
+    """All finished runs in a folder, or in the package's own reference records of a figure."""
+    folder = REFERENCE / figure if records == "reference" else Path(records)
+    found = sorted(path.parent for path in folder.rglob("finished.json"))
+    if not found:
+        raise UserError(f"records={records}: there are no finished runs of {figure} in {folder}")
+    return [load_run(directory) for directory in found]
 
 
 def no_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:

