@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 
 from sgtheory.lif._network import Layer, Readout, _NetworkOnCPU, _shapes
@@ -47,7 +48,7 @@ def network_activity(
                 ctx, part, layers, readout, here, True, shapes, which, readout_weight, *weights, *given
             )
             for index, (channels, positions) in enumerate(shapes[1:]):
-                found = torch.cat([torch.from_numpy(block[index][1]) for block in ctx.activity])
+                found = torch.cat([torch.from_numpy(layers[index].spikes(np.uint8)) for _, layers in ctx.activity])
                 spikes[index].append(found.unflatten(-1, (positions, channels)).mT.flatten(2))
         else:
             s = part.to(readout_weight.dtype)
