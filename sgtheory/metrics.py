@@ -11,6 +11,8 @@ from numba import njit, prange
 
 from sgtheory.errors import ParameterError, require_positive
 
+FANO_NEURONS = 64  # counted at a time: bounds the memory
+
 
 @dataclass(frozen=True)
 class PSPKernel:
@@ -131,14 +133,16 @@ def fano_factor(spikes: np.ndarray, window: int = 1) -> float:
     trials, steps, neurons = spikes.shape
     if not 1 <= window <= steps:
         raise ParameterError("window", window, f"must be in 1 ... {steps} steps")
-    if window > 1:
-        total = np.zeros((trials, steps + 1, neurons), np.int32)
-        np.cumsum(spikes, axis=1, out=total[:, 1:])
-        spikes = total[:, window:] - total[:, :-window]
-        squares = np.square(spikes, dtype=np.int64).sum(axis=0)
-        counts = spikes.sum(axis=0)
-    else:
-        counts = squares = spikes.sum(axis=0, dtype=np.int64)
+    counts, squares = (np.empty((steps - window + 1, neurons), np.int64) for _ in range(2))
+    for first in range(0, neurons, FANO_NEURONS):
+        some = slice(first, first + FANO_NEURONS)
+        here = spikes[:, :, some].astype(np.int32)
+        if window > 1:
+            total = np.zeros((trials, steps + 1, here.shape[2]), np.int32)
+            np.cumsum(here, axis=1, out=total[:, 1:])
+            here = total[:, window:] - total[:, :-window]
+        counts[:, some] = here.sum(axis=0)
+        squares[:, some] = np.einsum("btn,btn->tn", here, here, dtype=np.int64)
     active = counts > 0
     if not active.any():
         return math.nan

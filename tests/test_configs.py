@@ -15,6 +15,9 @@ from sgtheory.training._sweep import CONF
 SURROGATES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
+# data that are made in no time, in place of those of the experiment
+TINY = ("data=randman", "data.train=40", "data.test=10", "task.training_samples=null", "task.test_samples=null")
+
 
 def composed(*overrides):
     with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -40,7 +43,9 @@ def test_every_surrogate_builds_in_every_mode(neuron, surrogate):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(experiment):
-    for config in expand([f"experiment={experiment}"]):
+    (first, *_) = expand([f"experiment={experiment}"])
+    small = TINY if first.task.name == "classification" else ()
+    for config in expand([f"experiment={experiment}", *small]):
         prepare(config)
 
 
@@ -162,6 +167,25 @@ MISTAKES = [
     ("task=loop_integral task.max_points=10", "task.max_points = 10: must be at least 1536"),
     ("task=loop_integral neuron=escape_noise", "task.net=stochastic_perceptron"),
     ("task=loop_integral trainer.epochs=2", "trainer.epochs = 2: must be 1"),
+    ("task=classification data=foo", "data/foo"),
+    ("task=classification data.name=foo", "name = 'foo': must be one of auto, shd"),
+    ("task=classification data.dir=nowhere", "data.dir = nowhere: there is no such folder"),
+    ("task=classification data=shd", "`python scripts/fetch_data.py shd` downloads it"),
+    ("task=classification data=randman data.train=few", "data.train = 'few'"),
+    ("task=classification data=randman data.alpha=steep", "data.alpha = 'steep'"),
+    ("task=classification data=randman data.train=1", "none is left to train on"),
+    ("task=classification data=randman task.kernels=[9]", "task.kernels = [9]: must have 3 entries"),
+    ("task=classification data=randman task.kernels=[90,3,3]", "kernels[0] = 90: must fit the 20 positions"),
+    ("task=classification data=randman task.recurrent_kernels=[2,0,0]", "recurrent_kernel = 2: must be odd"),
+    ("task=classification data=randman task.optimiser=lion", "optimiser = 'lion': must be one of smorms3"),
+    ("task=classification data=randman task.batch_size=0", "task.batch_size = 0"),
+    ("task=classification data=randman task.validation_fraction=0", "task.validation_fraction = 0"),
+    ("task=classification data=randman task.training_samples=99999", "task.training_samples = 99999: must be at most"),
+    ("task=classification data=randman task.fano_sample=3000", "task.fano_sample = 3000: must be from 0 to 2999"),
+    ("task=classification data=randman task.upper_strength=-1", "task.upper_strength = -1"),
+    ("task=classification data=randman task.loss=hinge", "task.loss = 'hinge'"),
+    ("task=classification task.replay=missing.npz", "task.replay = missing.npz: there is no such file"),
+    ("data=randman", "task: Key 'duration'"),
 ]
 
 

@@ -51,7 +51,7 @@ def randman(
     >>> len(train), len(test), train[0][0].shape
     (6, 2, (3,))
     """
-    require_positive(duration=duration)
+    require_positive(duration=duration, alpha=alpha)
     for name, value in (("classes", classes), ("units", units), ("dimension", dimension), ("spikes", spikes),
                         ("train", train), ("test", test), ("cutoff", cutoff)):  # fmt: skip
         if not isinstance(value, int) or value < 1:

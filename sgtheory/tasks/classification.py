@@ -11,7 +11,7 @@ import torch
 
 from sgtheory import metrics
 from sgtheory.data import open_dataset
-from sgtheory.errors import ParameterError, require_choice, require_positive
+from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
 from sgtheory.files import atomic_path
 from sgtheory.lif import Noise
 from sgtheory.networks import ConvShape, ConvSNN
@@ -135,11 +135,16 @@ class Classification:
         self.window = max(1, round(s.fano_window / p.dt))
         if self.window > self.steps:
             raise ParameterError("task.fano_window", s.fano_window, f"must be at most {self.steps * p.dt:g} s")
-        settings = {k: v for k, v in context.data.items() if k not in ("name", "dir")}
-        self.data = open_dataset(context.data["name"], context.data.get("dir", "data"), context.progress, **settings)
+        settings = {"directory" if key == "dir" else key: value for key, value in context.data.items()}
+        try:
+            self.data = open_dataset(progress=context.progress, **settings)
+        except ParameterError as error:
+            raise ParameterError(f"data.{error.name}", error.value, error.allowed) from None
         self.classes = len(self.data.train.keys)
         self.training, self.validation = self.data.train.split(s.validation_fraction, s.split_seed)
         self.test = np.arange(len(self.data.test))
+        if not len(self.training):
+            raise UserError(f"{self.data.name} has {len(self.data.train)} training sample: none is left to train on")
         for name, indices in (("training", self.training), ("test", self.test)):
             wanted = getattr(s, f"{name}_samples")
             if wanted is not None and wanted > len(indices):

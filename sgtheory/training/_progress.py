@@ -27,7 +27,7 @@ class EpochProgress:
     def __init__(self, name: str, start: int, total: int):
         self.name, self.start, self.total, self.done = name, start, total, start
         self.began = self.last = time.monotonic()
-        self.summary, self.said = "", False
+        self.summary, self.said, self.ticking = "", False, False
         self.bar = None
         if sys.stderr.isatty():
             columns = (
@@ -48,13 +48,12 @@ class EpochProgress:
         if self.bar:
             self.bar.stop()
 
-    def begin(self) -> None:
-        """The first epoch starts now."""
-        self.began = time.monotonic()
-
     def within(self, fraction: float) -> None:
-        """So much of the current epoch is done."""
-        self.show(self.done + fraction)
+        """So much of the current epoch is done. The first call starts the clock: a run may go on within an epoch."""
+        if not self.ticking:
+            self.ticking, self.start, self.began = True, self.done + fraction, time.monotonic()
+        else:
+            self.show(self.done + fraction)
 
     def advance(self, summary: str) -> None:
         """One epoch is done; ``summary`` is a short text of where it stands."""
@@ -64,6 +63,8 @@ class EpochProgress:
 
     def show(self, done: float) -> None:
         """Draw the bar, or write a line if the last one is long ago; the first one as soon as there is a rate."""
+        if done == self.start:
+            return
         now = time.monotonic()
         rate = (done - self.start) / max(now - self.began, 1e-9)  # epochs per second
         speed = f"{rate:.1f}/s" if rate > 1 else f"{1 / rate:.1f} s each"

@@ -176,7 +176,6 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
             task.report = report
         if after and not saved:
             record(0, task.start())
-            progress.begin()
         epoch = start
         try:
             for epoch in range(start, epochs):

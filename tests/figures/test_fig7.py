@@ -203,3 +203,24 @@ def test_the_number_of_hidden_layers_is_that_of_the_network(tmp_path, layers):
     assert list(numbers["fano"]) == [f"hidden{k}" for k in range(1, layers + 1)]
     assert [claim.id for claim in numbers["claims"]][-1] == f"C11.{5 + layers}"
     assert len(fig7.draw(numbers).axes) == 2 * (layers + 2) + 3 + 3
+
+
+def test_from_training_to_figure(script, tmp_path):
+    """As `make fig7` does, small: a sweep, the figure of its runs, and the figure of their records alone."""
+    data = ("data=randman", "data.classes=4", "data.train=60", "data.test=20", "task.training_samples=null")
+    small = ("task.test_samples=null", "trainer.epochs=2", "task.fano_trials=10", "task.batch_size=20")
+    overrides = ("experiment=fig7", *data, *small, f"runs={tmp_path / 'runs'}")
+    trained = script("train.py", "-m", *overrides, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    assert trained.returncode == 0, trained.stderr
+    drawn = script("figure.py", *overrides, f"output={tmp_path / 'one'}")
+    assert drawn.returncode == 0, drawn.stderr
+    assert "verdict" in drawn.stdout
+    for directory in (tmp_path / "runs" / "classification").iterdir():
+        (directory / "checkpoint.pt").unlink()
+    again = script("figure.py", "experiment=fig7", f"records={tmp_path / 'runs'}", f"output={tmp_path / 'two'}")
+    assert again.returncode == 0, again.stderr
+    one, two = ((tmp_path / folder / "fig7.json").read_text() for folder in ("one", "two"))
+    assert one == two
+    none = script("figure.py", "experiment=fig7", f"records={tmp_path / 'one'}")
+    assert none.returncode == 2
+    assert "there are no finished runs of fig7" in none.stderr
