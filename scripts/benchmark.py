@@ -79,7 +79,16 @@ def lif_layer(mode: str, backend: str, device: str = "cpu", scale: tuple[int, in
 
     def step():
         inputs.grad = None
-        spikes, _ = lif(inputs, LIFParameters(20e-3, 10e-3, 2e-3), SuperSpike(10.0), escape, Noise(1), None, backend)
+        spikes, _ = lif(
+            inputs,
+            LIFParameters(20e-3, 10e-3, 2e-3),
+            SuperSpike(10.0),
+            escape,
+            Noise(1),
+            None,
+            backend,
+            potential=False,
+        )
         spikes.backward(gradient)
         if device == "cuda":
             torch.cuda.synchronize()

@@ -37,27 +37,29 @@ def network_activity(
     shapes = _shapes(inputs, layers, weights, recurrent, readout_weight)
     samples = noise.sample_indices(len(inputs))
     compiled = checked_backend(inputs, backend) == "cpu"
-    potentials, spikes = [], [[] for _ in layers]
-    for part, indices in zip(inputs.split(AT_ONCE), samples.split(AT_ONCE), strict=True):
-        here = noise.at(samples=indices)
+    batch, steps = inputs.shape[:2]
+    potentials = inputs.new_empty((batch, steps, len(readout_weight)), dtype=readout_weight.dtype)
+    spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
+    for first in range(0, batch, AT_ONCE):
+        part = slice(first, first + AT_ONCE)
+        here = noise.at(samples=samples[part])
         if compiled:
             ctx = SimpleNamespace(set_materialize_grads=lambda _: None)
             which = [w is not None for w in recurrent]
             given = [w for w in recurrent if w is not None]
-            u, *_ = _NetworkOnCPU.forward(
-                ctx, part, layers, readout, here, True, shapes, which, readout_weight, *weights, *given
+            potentials[part], *_ = _NetworkOnCPU.forward(
+                ctx, inputs[part], layers, readout, here, True, shapes, which, readout_weight, *weights, *given
             )
             for index, (channels, positions) in enumerate(shapes[1:]):
                 found = torch.cat([torch.from_numpy(layers[index].spikes(np.uint8)) for _, layers in ctx.activity])
-                spikes[index].append(found.unflatten(-1, (positions, channels)).mT.flatten(2))
+                spikes[index][part] = found.unflatten(-1, (positions, channels)).mT.flatten(2)
         else:
-            s = part.to(readout_weight.dtype)
+            s = inputs[part].to(readout_weight.dtype)
             for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
                 x = torch.nn.functional.conv1d(s.flatten(0, 1), weight, stride=layer.stride, padding=layer.padding)
                 x = x.unflatten(0, s.shape[:2])
                 stream = here.at(stream=noise.stream + index)
                 s, _ = lif(x, layer.parameters, layer.surrogate, layer.escape, stream, within, backend)
-                spikes[index].append(s.flatten(2).to(torch.uint8))
-            u = leaky_readout(s.flatten(2) @ readout_weight.T, readout.parameters, readout.initial)
-        potentials.append(u)
-    return torch.cat(potentials), [torch.cat(parts) for parts in spikes]
+                spikes[index][part] = s.flatten(2).to(torch.uint8)
+            potentials[part] = leaky_readout(s.flatten(2) @ readout_weight.T, readout.parameters, readout.initial)
+    return potentials, spikes

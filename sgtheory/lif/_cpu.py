@@ -11,124 +11,123 @@ from numba import config, njit, prange, set_num_threads
 from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
 from sgtheory.lif._cpu_noise import GROUP, NONE, philox_row, prepare_threshold, threshold_row
 from sgtheory.lif._cpu_surrogate import GIVEN as GIVEN_SURROGATE
-from sgtheory.lif._cpu_surrogate import prepare_surrogate, surrogate_row
+from sgtheory.lif._cpu_surrogate import prepare_surrogate, surrogate_kind, surrogate_row
+from sgtheory.lif._memory import empty
 from sgtheory.lif._noise import Noise
-from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+from sgtheory.neurons import EscapeFunction, LIFParameters
 
-BLOCK = 512  # neurons that one task follows through time: their state stays in the first-level cache
+BLOCK = 1280  # neurons that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
+SEGMENT = 32  # steps between two stored states: what is computed again for them stays in the second-level cache
+
+
+@njit(cache=True, error_model="numpy")
+def next_state(u, current, keep, x, a_m, a_s, gain, same):
+    """U[n+1], I[n+1] and the potential that a reset takes away, from U[n], I[n], 1 - S[n] and what arrives."""
+    drive = gain * current
+    before = a_m * u if same else a_m * u + drive
+    after = before * keep
+    return after + drive if same else after, a_s * current + x, before
+
+
+@njit(cache=True, error_model="numpy")
+def block_of_task(task, neurons):
+    """Sample, first neuron and number of neurons of a task; blocks start at multiples of 64 for the random numbers."""
+    blocks = (neurons + BLOCK - 1) // BLOCK
+    width = (neurons + blocks * GROUP - 1) // (blocks * GROUP) * GROUP
+    first = task % blocks * width
+    return task // blocks, first, min(width, neurons - first)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def forward_kernel(
-    inputs, a_m, a_s, gain, theta, same, delay, kind, scale, p0, key, samples, given, potentials, spikes
+    inputs, a_m, a_s, gain, theta, same, delay, kind, scale, p0, key, samples, given, potentials, states, spikes
 ):
-    batch, steps, neurons = potentials.shape
-    blocks = (neurons + BLOCK - 1) // BLOCK
+    """Writes spikes, potentials, and (U, I) at every SEGMENT steps to states; the last two unless they have time 0."""
+    batch, steps, neurons = spikes.shape
     seed, stream, draw = key
-    for task in prange(batch * blocks):
-        b, first = task // blocks, (task % blocks) * BLOCK
-        size = min(BLOCK, neurons - first)
+    for task in prange(batch * ((neurons + BLOCK - 1) // BLOCK)):
+        b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
         source = b % inputs.shape[0]  # trials may share one input
-        one, zero = potentials.dtype.type(1), potentials.dtype.type(0)
-        u = np.zeros(size, potentials.dtype)
-        current = np.zeros(size, potentials.dtype)
-        q = np.zeros(size, potentials.dtype)
-        keep = np.zeros(size, potentials.dtype)
+        one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
+        # one array for all that is written: a compiler vectorises only loops whose arrays it can tell apart
+        state = np.zeros((3, BLOCK), inputs.dtype)  # U, I, threshold
+        nothing = np.zeros(size, inputs.dtype)
         words = np.empty((size + GROUP - 1) // GROUP * GROUP, np.uint32)
         for n in range(steps):
+            if states.shape[1] and n % SEGMENT == 0:
+                stored_u, stored_i = states[b, n // SEGMENT, 0, here], states[b, n // SEGMENT, 1, here]
+                for j in range(size):
+                    stored_u[j] = state[0, j]
+                    stored_i[j] = state[1, j]
+            if potentials.shape[1]:
+                u_n = potentials[b, n, here]
+                for j in range(size):
+                    u_n[j] = state[0, j]
             if kind == GIVEN_THRESHOLD:
-                q[:] = given[b, n, here]
+                state[2, :size] = given[b, n, here]
             elif kind != NONE:
                 philox_row(words, first, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
-                threshold_row(q, words, kind, scale, p0)
-            u_n, s_n = potentials[b, n, here], spikes[b, n, here]
-            # short loops: a compiler vectorises only those whose arrays it can tell apart
+                threshold_row(state[2, :size], words, kind, scale, p0)
+            s_n = spikes[b, n, here]
+            x = inputs[source, n - delay, here] if n >= delay else nothing
             for j in range(size):
-                u_n[j] = u[j]
-            for j in range(size):
-                keep[j] = zero if (u[j] - theta) > q[j] else one
-            for j in range(size):
-                s_n[j] = one - keep[j]
-            if same:
-                for j in range(size):
-                    u[j] = a_m * u[j] * keep[j] + gain * current[j]
-            else:
-                for j in range(size):
-                    u[j] = (a_m * u[j] + gain * current[j]) * keep[j]
-            if n >= delay:
-                x = inputs[source, n - delay, here]
-                for j in range(size):
-                    current[j] = a_s * current[j] + x[j]
+                keep = zero if (state[0, j] - theta) > state[2, j] else one
+                s_n[j] = one - keep
+                state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], a_m, a_s, gain, same)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
 def backward_kernel(
-    gradient, inputs, potentials, spikes, a_m, a_s, gain, theta, same, attached, delay, kind, beta, scale, given, out
+    gradient, inputs, states, spikes, a_m, a_s, gain, theta, same, attached, delay, kind, beta, scale, given, out
 ):
-    batch, steps, neurons = potentials.shape
-    blocks = (neurons + BLOCK - 1) // BLOCK
-    for task in prange(batch * blocks):
-        b, first = task // blocks, (task % blocks) * BLOCK
-        size = min(BLOCK, neurons - first)
+    """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back."""
+    batch, steps, neurons = spikes.shape
+    for task in prange(batch * ((neurons + BLOCK - 1) // BLOCK)):
+        b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
         source = b % inputs.shape[0]
-        one, zero = potentials.dtype.type(1), potentials.dtype.type(0)
-        g_u = np.zeros(size, potentials.dtype)
-        g_i = np.zeros(size, potentials.dtype)
-        derivative = np.zeros(size, potentials.dtype)
-        g_s = np.zeros(size, potentials.dtype)
-        kept = np.zeros(size, potentials.dtype)
-        current = np.zeros(size, potentials.dtype)
-        # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
-        currents = np.zeros((steps if attached and not same else 0, size), potentials.dtype)
-        for n in range(1 + delay, currents.shape[0]):
-            x = inputs[source, n - 1 - delay, here]
-            for j in range(size):
-                currents[n, j] = a_s * currents[n - 1, j] + x[j]
+        one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
+        state = np.zeros((4, BLOCK), inputs.dtype)  # U[n], I[n], and the adjoints of U[n+1], I[n+1]
+        kept = np.empty((SEGMENT, 2, BLOCK), inputs.dtype)  # surrogate derivative, and what a reset takes away
+        nothing = np.zeros(size, inputs.dtype)
         for n in range(max(steps - delay, 0), steps):
             out[b, n, here] = zero
-        for n in range(steps - 1, -1, -1):  # g_u, g_i are the adjoints of U[n+1], I[n+1] and become those of U[n], I[n]
-            u_n, s_n, g_n = potentials[b, n, here], spikes[b, n, here], gradient[b, n, here]
-            if kind == GIVEN_SURROGATE:
-                derivative[:] = given[b, n, here]
-            else:
-                surrogate_row(derivative, u_n, theta, kind, beta, scale)
-            if n >= delay:
-                out_n = out[b, n - delay, here]
+        for segment in range(states.shape[1] - 1, -1, -1):
+            start, stop = segment * SEGMENT, min((segment + 1) * SEGMENT, steps)
+            stored_u, stored_i = states[b, segment, 0, here], states[b, segment, 1, here]
+            for j in range(size):
+                state[0, j] = stored_u[j]
+                state[1, j] = stored_i[j]
+            for n in range(start, stop):
+                derivative, lost = kept[n - start, 0], kept[n - start, 1]
+                if kind == GIVEN_SURROGATE:
+                    derivative[:size] = given[b, n, here]
+                else:
+                    surrogate_row(derivative[:size], state[0, :size], theta, kind, beta, scale)
+                s_n = spikes[b, n, here]
+                x = inputs[source, n - delay, here] if n >= delay else nothing
                 for j in range(size):
-                    out_n[j] = g_i[j]
-            if attached and not same:
-                current[:] = currents[n]
-            for j in range(size):
-                g_s[j] = g_n[j]
-            if attached:
+                    state[0, j], state[1, j], before = next_state(
+                        state[0, j], state[1, j], one - s_n[j], x[j], a_m, a_s, gain, same
+                    )
+                    if attached:
+                        lost[j] = before
+            for n in range(stop - 1, start - 1, -1):
+                derivative, lost = kept[n - start, 0], kept[n - start, 1]
+                s_n, g_n = spikes[b, n, here], gradient[b, n, here]
+                out_n = out[b, n - delay, here] if n >= delay else nothing
                 for j in range(size):
-                    g_s[j] -= (a_m * u_n[j] + gain * current[j]) * g_u[j]
-            for j in range(size):
-                g_s[j] *= derivative[j]
-            for j in range(size):
-                kept[j] = (one - s_n[j]) * g_u[j]
-            through = g_u if same else kept
-            for j in range(size):
-                g_i[j] = a_s * g_i[j] + gain * through[j]
-            for j in range(size):
-                g_u[j] = a_m * kept[j] + g_s[j]
+                    g_s = g_n[j] - lost[j] * state[2, j] if attached else g_n[j]
+                    g_u = (one - s_n[j]) * state[2, j]
+                    out_n[j] = state[3, j]
+                    state[3, j] = a_s * state[3, j] + gain * (state[2, j] if same else g_u)
+                    state[2, j] = a_m * g_u + g_s * derivative[j]
 
 
 def use_torch_threads() -> None:
     """Let the kernels use as many threads as ``torch.set_num_threads`` allows."""
     set_num_threads(max(1, min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)))
-
-
-def empty_like(tensor: torch.Tensor) -> torch.Tensor:
-    """Contiguous memory from numpy, which asks for huge pages: on first touch a page costs more than the arithmetic."""
-    return torch.from_numpy(np.empty(tensor.shape, torch.empty(0, dtype=tensor.dtype).numpy().dtype))
-
-
-def shared(inputs: torch.Tensor) -> np.ndarray:
-    """The tensor as an array; a batch that ``expand`` made of one sample as that one sample."""
-    return (inputs[:1] if inputs.shape[0] and inputs.stride(0) == 0 else inputs).contiguous().numpy()
 
 
 def constants(parameters: LIFParameters, dtype: np.dtype) -> tuple:
@@ -149,67 +148,78 @@ def simulate(
 
     ``inputs`` is [batch, time, neuron], or [1, time, neuron] where all trials get the same.
     """
+    _forward(inputs, parameters, escape, noise, potentials, states_of(spikes, wanted=False, dtype=inputs.dtype), spikes)
+
+
+def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
+    """Room for the states (U, I) that the backward pass starts from, [batch, segment, 2, neuron]."""
+    batch, steps, neurons = spikes.shape
+    return np.empty((batch, -(-steps // SEGMENT) if wanted else 0, 2, neurons), dtype)
+
+
+def _forward(inputs, parameters, escape, noise, potentials, states, spikes) -> None:
     use_torch_threads()
-    dtype = potentials.dtype
-    kind, scale, p0, *key, given = prepare_threshold(escape, noise, potentials.shape, dtype)
+    kind, scale, p0, *key, given = prepare_threshold(escape, noise, spikes.shape, inputs.dtype)
     forward_kernel(
         inputs,
-        *constants(parameters, dtype),
+        *constants(parameters, inputs.dtype),
         parameters.reset == "same",
         parameters.delay,
         kind,
         scale,
         p0,
         tuple(key),
-        noise.sample_indices(len(potentials)).numpy(),
+        noise.sample_indices(len(spikes)).numpy(),
         given,
         potentials,
+        states,
         spikes,
     )
 
 
 class LIFOnCPU(torch.autograd.Function):
-    """Forward and backward pass of :func:`sgtheory.lif.lif` on the CPU."""
+    """Forward and backward pass of :func:`sgtheory.lif.lif` on the CPU.
+
+    The backward pass keeps inputs, spikes and the state at every SEGMENT steps, and computes potentials again.
+    """
 
     @staticmethod
-    def forward(ctx, inputs, parameters, escape, surrogate, noise):
-        potentials, spikes = empty_like(inputs), empty_like(inputs)
-        simulate(shared(inputs.detach()), parameters, escape, noise, potentials.numpy(), spikes.numpy())
-        needs_inputs = parameters.reset_gradient == "attached" and parameters.reset == "next"
-        ctx.save_for_backward(inputs if needs_inputs else None, potentials, spikes)
+    def forward(ctx, inputs, parameters, escape, surrogate, noise, potential):
+        ctx.set_materialize_grads(False)
         ctx.parameters, ctx.surrogate = parameters, surrogate
+        expanded = inputs.shape[0] and inputs.stride(0) == 0  # one sample for all trials
+        source = (inputs[:1] if expanded else inputs).contiguous()
+        # derivatives that the kernel does not know are computed from all potentials at once
+        kept = ctx.needs_input_grad[0] and surrogate_kind(surrogate)[0] == GIVEN_SURROGATE
+        batch, steps, neurons = inputs.shape
+        spikes = empty(inputs.shape, inputs.dtype)
+        potentials = empty((batch, steps if potential or kept else 0, neurons), inputs.dtype)
+        ctx.states = states_of(spikes.numpy(), ctx.needs_input_grad[0], source.numpy().dtype)
+        _forward(source.numpy(), parameters, escape, noise, potentials.numpy(), ctx.states, spikes.numpy())
+        ctx.save_for_backward(source, spikes, potentials if kept else spikes.new_empty(0))
+        if not potential:
+            return spikes, None
         ctx.mark_non_differentiable(potentials)
         return spikes, potentials
 
     @staticmethod
     def backward(ctx, gradient, _):
-        inputs, potentials, spikes = ctx.saved_tensors
-        out = backward(gradient, inputs, potentials, spikes, ctx.parameters, ctx.surrogate)
-        return out, None, None, None, None
-
-
-def backward(
-    gradient: torch.Tensor,
-    inputs: torch.Tensor | None,
-    potentials: torch.Tensor,
-    spikes: torch.Tensor,
-    parameters: LIFParameters,
-    surrogate: SurrogateDerivative,
-) -> torch.Tensor:
-    """Gradient for the inputs from the gradient for the spikes, all [batch, time, neuron]."""
-    use_torch_threads()
-    dtype = potentials.numpy().dtype
-    out = empty_like(potentials)
-    backward_kernel(
-        gradient.contiguous().numpy(),
-        np.zeros((1, 0, 0), dtype) if inputs is None else shared(inputs.detach()),
-        potentials.numpy(),
-        spikes.numpy(),
-        *constants(parameters, dtype),
-        parameters.reset == "same",
-        parameters.reset_gradient == "attached",
-        parameters.delay,
-        *prepare_surrogate(surrogate, potentials.numpy(), spikes.numpy(), parameters.threshold),
-        out.numpy(),
-    )
-    return out
+        if gradient is None:
+            return (None,) * 6
+        use_torch_threads()
+        source, spikes, potentials = (tensor.numpy() for tensor in ctx.saved_tensors)
+        parameters = ctx.parameters
+        out = empty(gradient.shape, gradient.dtype)
+        backward_kernel(
+            gradient.contiguous().numpy(),
+            source,
+            ctx.states,
+            spikes,
+            *constants(parameters, source.dtype),
+            parameters.reset == "same",
+            parameters.reset_gradient == "attached",
+            parameters.delay,
+            *prepare_surrogate(ctx.surrogate, potentials, spikes, parameters.threshold),
+            out.numpy(),
+        )
+        return out, None, None, None, None, None

@@ -22,7 +22,8 @@ def lif(
     noise: Noise | None = None,
     recurrent: torch.Tensor | None = None,
     backend: str = "auto",
-) -> tuple[torch.Tensor, torch.Tensor]:
+    potential: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """A layer of leaky integrate-and-fire neurons in discrete time (Eqs 18-23; see :class:`LIFParameters`).
 
     Forward, S[n] = [U[n] - theta > q], where q = 0 for the deterministic neuron and a random threshold for escape
@@ -40,10 +41,11 @@ def lif(
             Their spikes arrive in x[n] with those of the other layers (Eq 19).
         backend: ``"reference"`` (plain PyTorch, the definition), ``"cpu"`` (compiled), ``"cuda"`` (Triton, float32), or
             ``"auto"``: the fastest one that is there for the device and type of ``inputs``.
+        potential: whether U is returned; without it a layer takes less time and memory.
 
     Returns:
         spikes: S[n], 0 or 1, shape and dtype of ``inputs``, differentiable.
-        potential: U[n], same shape, without gradient.
+        potential: U[n], same shape, without gradient, or None.
 
     Raises:
         ParameterError: for inputs of another shape or type, missing noise, or a backend that is not available.
@@ -66,16 +68,19 @@ def lif(
         noise = Noise(seed=0)
     if recurrent is not None:
         _check_recurrent(inputs, recurrent)
-    if backend == "reference":
-        spikes, potential = lif_reference(inputs, parameters, surrogate, escape, noise, recurrent)
-        return spikes, potential.detach()
-    if backend == "cuda":
-        return lif_cuda(inputs, parameters, surrogate, escape, noise, recurrent)
-    if recurrent is None and inputs.ndim == 3:
-        return LIFOnCPU.apply(inputs, parameters, escape, surrogate, noise)
-    channels_last = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT
+    if backend == "cpu" and recurrent is None and inputs.ndim == 3:
+        return LIFOnCPU.apply(inputs, parameters, escape, surrogate, noise, potential)
+    run = {"reference": lif_reference, "cpu": recurrent_lif_cpu, "cuda": lif_cuda}[backend]
+    spikes, u = run(inputs, parameters, surrogate, escape, noise, recurrent)
+    return spikes, u.detach() if potential else None
+
+
+def recurrent_lif_cpu(inputs, parameters, surrogate, escape, noise, recurrent) -> tuple[torch.Tensor, torch.Tensor]:
+    """:func:`lif` with recurrent weights or channels on the CPU."""
+    dense = inputs.ndim == 3
+    channels_last = inputs.unsqueeze(2) if dense else inputs.mT
     outputs = RecurrentLIFOnCPU.apply(channels_last, recurrent, parameters, escape, surrogate, noise)
-    return tuple(o.squeeze(2) if inputs.ndim == 3 else o.mT for o in outputs)
+    return tuple(o.squeeze(2) if dense else o.mT for o in outputs)
 
 
 def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float = 0.0) -> torch.Tensor:
