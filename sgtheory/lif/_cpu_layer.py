@@ -16,8 +16,9 @@ independent, and the caller adds their weight gradients in order: results do not
 import numpy as np
 from numba import njit
 
+from sgtheory.lif._cpu_escape import bound_of_probability, confirm_candidates, mark_candidates
 from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
-from sgtheory.lif._cpu_noise import GROUP, NONE, philox_row, threshold_row
+from sgtheory.lif._cpu_noise import GROUP, NONE, philox_row
 from sgtheory.lif._cpu_surrogate import GIVEN as GIVEN_SURROGATE
 from sgtheory.lif._cpu_surrogate import surrogate_row
 from sgtheory.lif._cpu_vector import VECTOR_BYTES, add_product, add_row, find_events
@@ -56,11 +57,13 @@ def forward_layer(
     """
     a_m, a_s, gain, theta, same, delay = neuron
     kind, scale, p0, seed, stream, draw, given = threshold
+    slope, offset = bound_of_probability(scale, p0)
     found_below, ends_below = below
     found, ends = events
     batch, steps, neurons = potentials.shape
     dtype = potentials.dtype
-    q = np.zeros(neurons, dtype)
+    q = np.zeros(neurons + 16, dtype)
+    chosen = np.zeros(neurons + 16, np.uint32)
     words = np.empty((neurons + GROUP - 1) // GROUP * GROUP, np.uint32)
     flags = np.zeros(neurons + 64, np.uint8)
     u = np.empty(neurons, dtype)
@@ -74,15 +77,19 @@ def forward_layer(
         arriving[:] = 0
         potentials[b, 0] = 0
         for n in range(steps):
-            if kind == GIVEN_THRESHOLD:
-                copy(given[b, n], q)
-            elif kind != NONE:
-                philox_row(words, 0, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
-                threshold_row(q, words, kind, scale, p0)
-            for j in range(neurons):
-                flags[j] = (u[j] - theta) > q[j]
             i = b * steps + n
-            first, last = ends[i], find_events(flags, 0, neurons, found, ends[i])
+            first = ends[i]
+            if kind in (NONE, GIVEN_THRESHOLD):
+                if kind == GIVEN_THRESHOLD:
+                    copy(given[b, n], q[:neurons])
+                for j in range(neurons):
+                    flags[j] = (u[j] - theta) > q[j]
+                last = find_events(flags, 0, neurons, found, first)
+            else:
+                philox_row(words, 0, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
+                mark_candidates(flags, u, theta, words[:neurons], slope, offset)
+                last = find_events(flags, 0, neurons, found, first)
+                last = confirm_candidates(found, first, last, u, theta, words, kind, scale, p0, chosen, q)
             ends[i + 1] = last
             if same:
                 for e in range(first, last):
