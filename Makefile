@@ -16,7 +16,7 @@ THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig6 fig7 theory $(THEORY) test test-slow lint benchmark clean
+.PHONY: help fig6 fig7 theory $(THEORY) test test-slow lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -54,6 +54,9 @@ test-slow: $(READY) ## run the slow tests as well
 lint: $(READY) ## check style
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+doctor: $(READY) ## what a bug report needs, and what to do about each problem
+	$(RUN) scripts/doctor.py
 
 benchmark: $(READY) ## time and memory, side by side with plain PyTorch loops
 	$(RUN) scripts/benchmark.py spike_matching

@@ -1,0 +1,44 @@
+"""scripts/doctor.py: what is there, what is not and why, and what to do."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def doctor():
+    spec = importlib.util.spec_from_file_location("doctor", ROOT / "scripts" / "doctor.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_healthy_installation(doctor, tmp_path, capsys):
+    assert doctor.main([f"data.dir={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    for expected in ("torch", "works, same spikes", "not available", "SHD", "not made yet"):
+        assert expected in said
+
+
+def test_a_missing_package_is_named_with_its_mend(doctor, monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "NEEDED", ("no-such-package",))
+    assert doctor.main([]) == 1
+    said = capsys.readouterr().out
+    assert "no-such-package" in said
+    assert "pip install" in said
+
+
+def test_wrong_spikes_are_found(doctor, monkeypatch, tmp_path, capsys):
+    import torch
+
+    monkeypatch.setattr(torch, "equal", lambda a, b: False)
+    assert doctor.main([f"data.dir={tmp_path}"]) == 1
+    assert "other spikes than the reference" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_wrong_argument(doctor, capsys):
+    assert doctor.main(["dir=x"]) == 2
+    assert capsys.readouterr().err == "error: 'dir=x' is not data.dir=FOLDER\n"
