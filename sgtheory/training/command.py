@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sgtheory.errors import UserError
-from sgtheory.training._config import identity, one_sentence, prepare
+from sgtheory.training._config import fingerprint, identity, one_sentence, prepare
 from sgtheory.training._loggers import make_logger
 from sgtheory.training._progress import SampleProgress
 from sgtheory.training._runner import Interrupted, run_task
@@ -41,7 +41,7 @@ def start(config: DictConfig, directory: Path) -> bool:
         raise
     if trainer.threads:
         torch.set_num_threads(min(trainer.threads, numba.config.NUMBA_NUM_THREADS))
-    logger = functools.partial(make_logger, config.logger, parts)
+    logger = functools.partial(make_logger, config, fingerprint(parts))
     return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
 
 
