@@ -6,7 +6,8 @@
     python scripts/figure.py experiment=fig7 records=reference    # from records that come with the package
     python scripts/figure.py experiment=fig7 records=FOLDER       # from all finished runs in a folder
 
-Writes NAME.png, NAME.pdf and NAME.json (every number drawn) into the folder that output=FOLDER names (figures).
+Writes NAME.png, NAME.pdf and NAME.json (every number drawn, the claims, and how they were made) into the folder that
+output=FOLDER names (figures).
 The settings of a figure and their units are in conf/experiment/NAME.yaml.
 """
 
@@ -21,6 +22,7 @@ from rich.table import Table
 
 from sgtheory.errors import ParameterError, UserError, first_line
 from sgtheory.figures import save_figure
+from sgtheory.report import provenance
 from sgtheory.training import Run, expand, figure_settings, find_run, load_run
 from sgtheory.training.command import report_errors
 
@@ -51,7 +53,7 @@ def main(arguments: list[str]) -> None:
     else:
         runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
     try:
-        numbers = module.compute(runs, **settings)
+        numbers = {**module.compute(runs, **settings), "provenance": provenance(arguments, settings, runs)}
         paths = save_figure(name, module.draw, numbers, own["output"])
     except ParameterError as error:
         raise ParameterError(f"{name}: {error.name}", error.value, error.allowed) from None

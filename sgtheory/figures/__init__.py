@@ -5,6 +5,6 @@ the theory figures, nothing but its settings) into a dictionary of everything th
 :class:`Claim` under ``"claims"``. ``draw(numbers) -> Figure`` draws that dictionary and computes nothing.
 """
 
-from sgtheory.figures._output import COLOURS, LABELS, STYLE, Claim, panel_letter, save_figure
+from sgtheory.figures._output import COLOURS, LABELS, STYLE, Claim, panel_letter, save_figure, to_json
 
-__all__ = ["COLOURS", "LABELS", "STYLE", "Claim", "panel_letter", "save_figure"]
+__all__ = ["COLOURS", "LABELS", "STYLE", "Claim", "panel_letter", "save_figure", "to_json"]

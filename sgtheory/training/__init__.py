@@ -5,10 +5,11 @@ This layer knows of Hydra and wandb; nothing below does.
 
 from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, figure_settings, find_run, prepare
 from sgtheory.training._records import Records, Run, load_run
-from sgtheory.training._runner import Interrupted, run_task
-from sgtheory.training._sweep import expand
+from sgtheory.training._runner import Interrupted, run_task, versions
+from sgtheory.training._sweep import CONF, expand
 
 __all__ = [
+    "CONF",
     "Interrupted",
     "NeuronSettings",
     "Records",
@@ -21,4 +22,5 @@ __all__ = [
     "load_run",
     "prepare",
     "run_task",
+    "versions",
 ]

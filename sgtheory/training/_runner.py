@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 import platform
 import signal
 import time
@@ -52,9 +53,21 @@ def stop_requests():
             signal.signal(number, handler)
 
 
+def processor() -> str:
+    """Model of the processor, as far as the system tells."""
+    with contextlib.suppress(OSError):
+        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        if models:
+            return models[0].split(":", 1)[1].strip()
+    return platform.processor() or "unknown"
+
+
 def versions() -> dict[str, str]:
     """Software and machine that a result was computed with."""
     found = {"sgtheory": __version__, "python": platform.python_version(), "machine": platform.machine()}
+    found |= {"processor": processor(), "cores": str(os.cpu_count())}
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
     for name in SOFTWARE:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[name] = metadata.version(name)
@@ -129,8 +142,11 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
             write_json(config_path, config)
         if description := getattr(task, "description", ""):
             log.info("%s: %s", directory.name, description)
-        with make_logger(directory, directory.name) if make_logger else NoLogger() as logger:
+        logger = make_logger(directory, directory.name) if make_logger else NoLogger()
+        try:
             _train(task, epochs, directory, checkpoint_every, logger)
+        finally:
+            logger.finish()
     return True
 
 
@@ -143,7 +159,6 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
         start, state = saved
         task.restore(state)
         records.load(directory, before=start + hasattr(task, "start"))
-        logger.replay(records.values)
         log.info("%s: going on from epoch %d", name, start)
     began = last_save = time.monotonic()
     after = int(hasattr(task, "start"))

@@ -1,0 +1,10 @@
+"""What of the paper holds: the ledger of its claims, comparisons of results, and a page that shows all of it.
+
+Reads what figures and runs have written; measures nothing but the networks of Tables 2 and 3 themselves.
+"""
+
+from sgtheory.report._ledger import Entry, failing, find_figures, make_ledger
+from sgtheory.report._provenance import provenance
+from sgtheory.report._table import show_ledger
+
+__all__ = ["Entry", "failing", "find_figures", "make_ledger", "provenance", "show_ledger"]

@@ -1,0 +1,153 @@
+"""The ledger: every claim, what was measured for it, at which scale, by which command, and whether it holds."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from sgtheory.errors import UserError, first_line
+from sgtheory.figures import to_json
+from sgtheory.report._provenance import command
+from sgtheory.report._registry import KNOWN, PAPER_SCALE, PROFILES, TOPICS, Known, Topic
+from sgtheory.report._setup import setup_claims
+from sgtheory.training import CONF
+
+HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger.
+
+    Args:
+        id: C1, C3.averaging, ...
+        topic: of the paper.
+        statement, measured, expected: sentences with numbers and their uncertainty.
+        verdict: holds | does not hold | not run.
+        scale: settings, seeds, epochs and samples of the measurement.
+        command: that makes it.
+        known: why it does not hold, if that is known; None if it holds.
+    """
+
+    id: str
+    topic: Topic
+    statement: str
+    measured: str
+    expected: str
+    verdict: str
+    scale: str
+    command: str
+    known: Known | None = None
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure on disk: its name (fig6_quick), the folder it is in, and its numbers."""
+
+    name: str
+    folder: Path
+    numbers: dict
+
+    @property
+    def provenance(self) -> dict:
+        return self.numbers.get("provenance", {})
+
+    @property
+    def command(self) -> str:
+        return command(self.name, self.provenance)
+
+
+def read_numbers(path: Path) -> dict:
+    """The numbers of a figure, with its claims checked to be claims.
+
+    Raises:
+        UserError: naming the file and what is wrong with it.
+    """
+    try:
+        numbers = json.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as the numbers of a figure: {first_line(error)}") from None
+    claims = numbers.get("claims") if isinstance(numbers, dict) else None
+    if not isinstance(claims, list):
+        raise UserError(f"{path} has no list of claims; scripts/figure.py writes files that have one")
+    for claim in claims:
+        keys = ("id", "statement", "measured", "expected", "verdict")
+        if not isinstance(claim, dict) or not all(isinstance(claim.get(key), str) for key in keys):
+            raise UserError(f"{path}: a claim must have the texts {', '.join(keys)}, not {json.dumps(claim):.80}")
+        if claim["verdict"] not in (HOLDS, FAILS):
+            raise UserError(f"{path}: {claim['id']} must have the verdict '{HOLDS}' or '{FAILS}'")
+    return numbers
+
+
+def find_figures(folder: Path) -> dict[str, Drawn]:
+    """The figures that carry claims and are in ``folder``, by source; of several profiles the largest."""
+    found = {}
+    for source in dict.fromkeys(topic.source for topic in TOPICS.values()):
+        names = [source + profile for profile in PROFILES]
+        for name in names:
+            if (path := Path(folder) / f"{name}.json").is_file():
+                found[source] = Drawn(name, Path(folder), read_numbers(path))
+                break
+    return found
+
+
+def make_ledger(figures: dict[str, Drawn]) -> list[Entry]:
+    """Every claim, in the order of the paper; a topic of which nothing was measured has one entry that says so.
+
+    Args:
+        figures: from :func:`find_figures`.
+
+    Raises:
+        UserError: if a figure carries a claim of no topic.
+    """
+    entries = {topic: [] for topic in TOPICS}
+    for figure in figures.values():
+        for claim in figure.numbers["claims"]:
+            topic = claim["id"].partition(".")[0]
+            if topic not in TOPICS:
+                raise UserError(f"{figure.name}.json: claim {claim['id']} is of no topic in the ledger's registry")
+            entries[topic].append(_entry(claim, scale(figure), figure.command))
+    for topic in TOPICS.values():
+        entries[topic.id] = entries[topic.id] or [_not_run(topic)]
+    for claim in map(to_json, setup_claims()):
+        topic = claim["id"].partition(".")[0]
+        entries[topic].append(_entry(claim, "the network before training", "make claims"))
+    return [entry for group in entries.values() for entry in group]
+
+
+def _entry(claim: dict, scale: str, command: str) -> Entry:
+    known = KNOWN.get(claim["id"]) if claim["verdict"] == FAILS else None
+    return Entry(**claim, topic=TOPICS[claim["id"].partition(".")[0]], scale=scale, command=command, known=known)
+
+
+def _not_run(topic: Topic) -> Entry:
+    return Entry(topic.id, topic, topic.finding, "-", "-", NOT_RUN, "-", f"make {topic.source}")
+
+
+def scale(figure: Drawn) -> str:
+    """At which scale the numbers of a figure were measured, and whether that is the paper's or its default."""
+    numbers, source = figure.numbers, figure.name.partition("_")[0]
+    if "label" in numbers or "seeds" in numbers:
+        text = numbers.get("label") or f"{len(numbers['seeds'])} seeds, {numbers.get('epochs')} epochs"
+        if wanted := PAPER_SCALE.get(source):
+            full = all((numbers.get(key) or 0) >= value for key, value in wanted.items())
+            text += " (the paper's scale)" if full else " (reduced)"
+        return text
+    settings = figure.provenance.get("settings")
+    if settings is None:
+        return "not recorded"
+    counts = [f"{key.replace('_', ' ')} {value}" for key, value in settings.items() if _counts(key, value)]
+    default = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{source}.yaml"))["figure"]
+    changed = [key for key, value in settings.items() if default.get(key) != value]
+    other = f"; not the default: {', '.join(changed)}" if changed else ""
+    return (", ".join(counts) or "exact, nothing is sampled") + other
+
+
+def _counts(key: str, value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and not key.endswith("seed")
+
+
+def failing(entries: list[Entry], accept_known: bool = False) -> list[Entry]:
+    """The claims that were run and do not hold; on request without those that are known not to."""
+    return [entry for entry in entries if entry.verdict == FAILS and not (accept_known and entry.known)]

@@ -1,0 +1,55 @@
+"""How a figure was made: what is written next to its numbers."""
+
+import json
+import shlex
+from collections.abc import Sequence
+
+from sgtheory.errors import UserError, first_line
+from sgtheory.training import Run, versions
+
+
+def provenance(arguments: Sequence[str], settings: dict, runs: Sequence[Run]) -> dict:
+    """Arguments, settings, software, machine and runs behind a figure, as plain values.
+
+    The same figure made again on the same machine gives the same: there is no date, and times are those of the runs.
+
+    Args:
+        arguments: of scripts/figure.py.
+        settings: that ``compute`` got.
+        runs: that it got; every run brings its own versions and time, each neuron mode its configuration.
+    """
+    kept = [argument for argument in arguments if not argument.startswith("output=")]
+    made = {"arguments": kept, "settings": settings, "versions": versions()}
+    if runs:
+        made["runs"] = [{"name": run.directory.name, "seed": run.config["seed"], **_finished(run)} for run in runs]
+        made["configs"] = {run.config["neuron"]["mode"]: run.config for run in reversed(runs)}
+    return made
+
+
+def _finished(run: Run) -> dict:
+    path = run.directory / "finished.json"
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
+
+
+def command(name: str, made: dict) -> str:
+    """The command that makes the figure ``name`` again: a target of the Makefile, or a script if it had arguments.
+
+    >>> command("fig6_quick", {})
+    'make fig6 PROFILE=quick'
+    >>> command("fig1", {"arguments": ["experiment=fig1", "figure.beta=5"]})
+    'python scripts/figure.py experiment=fig1 figure.beta=5'
+    """
+    arguments = [a for a in made.get("arguments", ()) if a != f"experiment={name}"]
+    target, _, profile = name.partition("_")
+    words = ["make", target, *([f"PROFILE={profile}"] if profile else [])]
+    if arguments == ["records=reference"]:
+        return " ".join([*words, "RECORDS=reference"])
+    if not arguments:
+        return " ".join(words)
+    overrides = shlex.join([f"experiment={name}", *arguments])
+    drawn = f"python scripts/figure.py {overrides}"
+    trained_here = made.get("runs") and not any(a.startswith("records=") for a in arguments)
+    return f"python scripts/train.py -m {overrides} && {drawn}" if trained_here else drawn

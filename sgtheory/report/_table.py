@@ -1,0 +1,73 @@
+"""The ledger on a terminal: a table where there is room for one, else a list."""
+
+from collections.abc import Sequence
+from itertools import groupby
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sgtheory.report._ledger import FAILS, HOLDS, NOT_RUN, Entry
+
+WIDE = 140  # columns from which on the ledger is a table
+COLOURS = {HOLDS: "green", FAILS: "red", NOT_RUN: "yellow"}
+
+
+def show_ledger(entries: Sequence[Entry], console: Console) -> None:
+    """Print the ledger, what does not hold and why, and how many claims hold."""
+    console.print(_table(entries) if console.width >= WIDE else _list(entries))
+    console.print()
+    for entry in entries:
+        if entry.verdict == FAILS:
+            console.print(Text.assemble((entry.id, "bold red"), " does not hold", f": {because(entry)}"))
+    console.print(Text(summary(entries), "bold"))
+
+
+def because(entry: Entry) -> str:
+    """Why a claim does not hold, if that is known, else where to look."""
+    if entry.known:
+        return f"known, {entry.known.reason} (see {entry.known.document})"
+    return f"new, not explained in docs/: {entry.measured}"
+
+
+def summary(entries: Sequence[Entry]) -> str:
+    """How many claims hold, do not, and were not run."""
+    counts = {verdict: [e for e in entries if e.verdict == verdict] for verdict in (HOLDS, FAILS, NOT_RUN)}
+    known = sum(entry.known is not None for entry in counts[FAILS])
+    text = f"{len(counts[HOLDS])} of {len(entries)} claims hold, {len(counts[FAILS])} do not ({known} known)"
+    return f"{text}, {len(counts[NOT_RUN])} not run"
+
+
+def _verdict(entry: Entry) -> Text:
+    known = f" (known, see {entry.known.document})" if entry.known else ""
+    return Text.assemble((entry.verdict, f"bold {COLOURS[entry.verdict]}"), known)
+
+
+def _table(entries: Sequence[Entry]) -> Table:
+    table = Table(show_lines=True, expand=True)
+    for column, ratio in (("claim", 3), ("statement", 7), ("measured", 10), ("expected", 6), ("scale, command", 6)):
+        table.add_column(column, ratio=ratio, overflow="fold")
+    table.add_column("verdict", ratio=4)
+    for entry in entries:
+        place = Text.assemble((entry.id, "bold"), f"\n{entry.topic.section}\n{entry.topic.figure}")
+        made = Text.assemble(f"{entry.scale}\n", (entry.command, "cyan"))
+        table.add_row(place, *map(Text, (entry.statement, entry.measured, entry.expected)), made, _verdict(entry))
+    return table
+
+
+def _list(entries: Sequence[Entry]) -> Group:
+    parts = []
+    for topic, group in groupby(entries, key=lambda entry: entry.topic):
+        parts.append(Text(f"\n{topic.id}  {topic.section}; {topic.figure}", "bold reverse"))
+        for entry in group:
+            parts.append(Text.assemble((entry.id, "bold"), "  ", _verdict(entry)))
+            lines = Table.grid(padding=(0, 1))
+            lines.add_column(style="dim")
+            lines.add_column(overflow="fold")
+            lines.add_row("", Text(entry.statement))
+            for label in ("measured", "expected", "scale", "command"):
+                if (value := getattr(entry, label)) != "-":
+                    lines.add_row(label, Text(value))
+            parts.append(Padding(lines, (0, 0, 0, 2)))
+    return Group(*parts)
