@@ -142,11 +142,8 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
             write_json(config_path, config)
         if description := getattr(task, "description", ""):
             log.info("%s: %s", directory.name, description)
-        logger = make_logger(directory, directory.name) if make_logger else NoLogger()
-        try:
+        with make_logger(directory, directory.name) if make_logger else NoLogger() as logger:
             _train(task, epochs, directory, checkpoint_every, logger)
-        finally:
-            logger.finish()
     return True
 
 
@@ -159,6 +156,7 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
         start, state = saved
         task.restore(state)
         records.load(directory, before=start + hasattr(task, "start"))
+        logger.replay(records.values)
         log.info("%s: going on from epoch %d", name, start)
     began = last_save = time.monotonic()
     after = int(hasattr(task, "start"))
