@@ -87,7 +87,14 @@ class TaskContext:
 
 
 def one_sentence(error: Exception) -> str:
-    """The message of a configuration error of Hydra or OmegaConf on one line, with the full key."""
+    """The message of a configuration error of Hydra or OmegaConf on one line, with the full key.
+
+    A user's mistake that was found while an interpolation was resolved speaks for itself.
+    """
+    cause = error
+    while cause := cause.__context__:
+        if isinstance(cause, UserError):
+            return str(cause)
     text = " ".join(line.strip() for line in str(error).splitlines() if "object_type=" not in line)
     text = text.split(" Config search path:")[0].replace(" full_key: ", ", key ").strip()
     return " ".join(text.split())

@@ -24,6 +24,8 @@ from sgtheory.training._records import CHECKPOINT, CONFIG, FINISHED, RASTERS, Re
 
 log = logging.getLogger("sgtheory")
 SOFTWARE = ("torch", "numpy", "numba", "scipy", "hydra-core", "h5py", "pandas", "matplotlib", "triton")
+BEFORE_TIME_LIMIT = signal.SIGUSR2  # sent by batch systems
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, BEFORE_TIME_LIMIT)
 
 
 class Interrupted(Exception):
@@ -39,15 +41,24 @@ class Interrupted(Exception):
 
 @contextlib.contextmanager
 def stop_requests():
-    """Collect SIGINT and SIGTERM in a list instead of dying in the middle of something."""
+    """Collect signals that ask the run to stop in a list instead of dying in the middle of something.
+
+    The handler that SIGUSR2 had before is called after an interruption by it, with the checkpoint saved: it is that of
+    submitit, which puts the job back into the queue.
+    """
     received: list[int] = []
     try:
-        old = {n: signal.signal(n, lambda number, _: received.append(number)) for n in (signal.SIGINT, signal.SIGTERM)}
+        old = {n: signal.signal(n, lambda number, _: received.append(number)) for n in STOP_SIGNALS}
     except ValueError:  # not in the main thread: whoever runs that thread handles signals
         yield received
         return
     try:
         yield received
+    except Interrupted as stop:
+        if stop.number == BEFORE_TIME_LIMIT and callable(old[stop.number]):
+            with contextlib.suppress(Exception):  # it may not go back into the queue: remains interrupted
+                old[stop.number](stop.number, None)
+        raise
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
@@ -102,6 +113,19 @@ def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
         raise UserError(f"{path} is not a checkpoint of this package ({reason}); delete it to start again") from None
 
 
+@contextlib.contextmanager
+def exclusive(directory: Path):
+    """Only one process at a time trains in a directory; the others say that they wait."""
+    lock = filelock.FileLock(directory / ".lock")
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        log.info("%s: another process is training this run, waiting for it", directory.name)
+        held = lock.acquire()
+    with held:
+        yield
+
+
 def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every: float, make_logger=None) -> bool:
     """Train ``task`` for ``epochs`` in ``directory``, going on from a checkpoint if there is one.
 
@@ -130,7 +154,7 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(directory / ".lock"):
+    with exclusive(directory):
         config_path = directory / CONFIG
         if config_path.is_file():
             if json.loads(config_path.read_text()) != json.loads(json.dumps(config)):

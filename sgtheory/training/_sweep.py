@@ -1,11 +1,16 @@
-"""The runs of a sweep, listed without running them."""
+"""Sweeps: what runs them, and their runs, listed without running them."""
 
+import importlib.util
+import shutil
+import warnings
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+
+from sgtheory.errors import UserError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
@@ -24,3 +29,23 @@ def expand(overrides: list[str]) -> list[DictConfig]:
         swept = [f"{key}={value}" for key, value in sweep.items() if key not in given]
         batches = BasicSweeper.split_arguments(parser.parse_overrides([*overrides, *swept]), max_batch_size=None)
         return [compose("config", overrides=list(job)) for batch in batches for job in batch]
+
+
+def plugin(name: str, program: str | None = None) -> str:
+    """The full name of a class in a plugin of Hydra, which needs a program.
+
+    Raises:
+        UserError: saying how to install the plugin, or which program is not there.
+    """
+    module = name.partition(".")[0]
+    if importlib.util.find_spec(f"hydra_plugins.{module}") is None:
+        package = module.replace("_", "-")
+        raise UserError(f"this hydra/launcher needs {package}, which is not installed: pip install {package}")
+    if program and not shutil.which(program):
+        raise UserError(f"this hydra/launcher needs {program}, which is not there: start it on a machine that has it")
+    return f"hydra_plugins.{name}"
+
+
+# the files in conf/hydra/launcher are whole without the plugins' schemas of the same names, which only check types
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
+OmegaConf.register_new_resolver("plugin", plugin, replace=True)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 import numba
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sgtheory.errors import UserError
+from sgtheory.errors import UserError, first_line
 from sgtheory.training._config import fingerprint, identity, one_sentence, prepare
 from sgtheory.training._loggers import make_logger
 from sgtheory.training._progress import SampleProgress
@@ -39,15 +41,25 @@ def start(config: DictConfig, directory: Path) -> bool:
         with contextlib.suppress(OSError):
             directory.rmdir()  # made before the configuration was checked; stays if it holds a run
         raise
-    if trainer.threads:
-        torch.set_num_threads(min(trainer.threads, numba.config.NUMBA_NUM_THREADS))
+    if threads := trainer.threads or job_threads():
+        torch.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
     logger = functools.partial(make_logger, config, fingerprint(parts))
     return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
 
 
+def job_threads() -> int | None:
+    """CPUs that a job of a sweep was given by submitit; with other launchers the libraries know how many to use."""
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        return HydraConfig.get().launcher.get("cpus_per_task")
+    return None
+
+
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """End the program with one sentence on stderr: 2 after a user's mistake, 128 + n after signal n."""
+    """End the program with one sentence on stderr.
+
+    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if a job could not be submitted or was lost.
+    """
     logging.captureWarnings(True)
     try:
         yield
@@ -61,6 +73,11 @@ def report_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         fail("interrupted")
         sys.exit(128 + signal.SIGINT)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "submitit":
+            raise
+        fail(f"{first_line(error)} (logs: .submitit in the folder of the runs; the same command goes on from there)")
+        sys.exit(1)
 
 
 def fail(sentence: str) -> int:
