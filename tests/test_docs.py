@@ -14,7 +14,7 @@ def blocks(path):
 
 
 def test_extending_works_as_written(tmp_path):
-    """Files are named in a comment at their beginning; commands run in a folder of their own, scripts are those of the package."""
+    """Files are named in a comment at their top; commands run in a folder of their own, beside the scripts."""
     commands = []
     for language, text in blocks(ROOT / "docs" / "extending.md"):
         if language == "bash":
