@@ -3,6 +3,7 @@
 This layer knows of Hydra and wandb; nothing below does.
 """
 
+from sgtheory.training._collect import Collection, collect, companions, widen
 from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, figure_settings, find_run, prepare
 from sgtheory.training._records import Records, Run, load_run
 from sgtheory.training._runner import Interrupted, run_task, versions
@@ -10,12 +11,15 @@ from sgtheory.training._sweep import CONF, expand
 
 __all__ = [
     "CONF",
+    "Collection",
     "Interrupted",
     "NeuronSettings",
     "Records",
     "Run",
     "TaskContext",
     "TrainerSettings",
+    "collect",
+    "companions",
     "expand",
     "figure_settings",
     "find_run",
@@ -23,4 +27,5 @@ __all__ = [
     "prepare",
     "run_task",
     "versions",
+    "widen",
 ]
