@@ -7,6 +7,8 @@ CPU backend, on numpy arrays and without autograd, for learning rules that are n
 
 from sgtheory.lif._activity import network_activity
 from sgtheory.lif._cpu import simulate
+from sgtheory.lif._cuda import cuda_available
+from sgtheory.lif._memory import empty_cache
 from sgtheory.lif._module import LIF
 from sgtheory.lif._network import Layer, Readout, spiking_network
 from sgtheory.lif._noise import Noise
@@ -19,6 +21,8 @@ __all__ = [
     "Layer",
     "Noise",
     "Readout",
+    "cuda_available",
+    "empty_cache",
     "filter_cascade",
     "leaky_readout",
     "lif",

@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sgtheory.errors import ParameterError
@@ -135,7 +135,7 @@ def test_gradients_of_the_definition_against_finite_differences(reset, delay, sh
 def test_compiled_equals_definition(reset, reset_gradient, delay, dtype):
     """All options: spikes and potentials to the bit, gradients to rounding."""
     p = parameters(reset, reset_gradient, delay)
-    inputs = spikes_in((3, 30, 70), dtype=dtype)
+    inputs = spikes_in((2, 70, 70), dtype=dtype)  # more steps than two segments of the backward pass
     tolerance = 2e-6 if dtype == torch.float32 else 1e-14
     cases = [(ESCAPES[0], s) for s in SURROGATES] + [(e, SURROGATES[0]) for e in ESCAPES[1:]]
     for escape, surrogate in [*cases, (Cauchy(), Gaussian())]:
@@ -148,7 +148,8 @@ def test_compiled_equals_definition(reset, reset_gradient, delay, dtype):
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 3), st.integers(3, 12), st.integers(1, 600), st.sampled_from(OPTIONS), st.integers(0, 2**32 - 1))
+@given(st.integers(0, 3), st.integers(3, 40), st.integers(1, 600), st.sampled_from(OPTIONS), st.integers(0, 2**32 - 1))
+@example(1, 5, 1300, OPTIONS[0], 3)  # more neurons than one block
 def test_compiled_equals_definition_at_any_size(batch, steps, neurons, options, seed):
     inputs = spikes_in((batch, steps, neurons), rate=0.5, seed=seed % 1000)
     args = (parameters(*options), SuperSpike(), SigmoidEscape(5.0), Noise(seed))
@@ -178,6 +179,30 @@ def test_shared_input_of_trials_is_expanded_without_copies():
     lif(repeated, *args)[0].sum().backward()
     torch.testing.assert_close(current.grad[0], repeated.grad.sum(dim=0), rtol=1e-5, atol=1e-6)
     assert not torch.equal(spikes[0], spikes[1])
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_the_potential_is_returned_if_asked_for(backend):
+    args = (spikes_in((2, 40, 60)), parameters(), SuperSpike(), SigmoidEscape(), Noise(3))
+    spikes, potential = lif(*args, backend=backend)
+    assert not potential.requires_grad
+    alone, nothing = lif(*args, backend=backend, potential=False)
+    assert nothing is None
+    assert torch.equal(alone, spikes)
+
+
+@pytest.mark.parametrize("surrogate", [SuperSpike(), Gaussian()])
+def test_the_backward_pass_can_be_repeated(surrogate):
+    """It computes potentials again, and leaves what it needs as it was; what is returned may be overwritten."""
+    inputs = spikes_in((2, 40, 60)).requires_grad_()
+    spikes, _ = lif(inputs, parameters("next", "attached"), surrogate, SigmoidEscape(), Noise(3), potential=False)
+    weights = torch.randn(spikes.shape, generator=torch.Generator().manual_seed(0))
+    first, second = (torch.autograd.grad(spikes, inputs, weights, retain_graph=True)[0] for _ in range(2))
+    assert torch.equal(first, second)
+    with torch.no_grad():
+        inputs.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        torch.autograd.grad(spikes, inputs, weights)
 
 
 def test_silent_and_tonic_layers():
