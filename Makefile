@@ -3,6 +3,7 @@ PYTHON ?= python3
 PROFILE ?=
 RECORDS ?=
 OVERRIDES ?=
+QUICK ?=
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
 
 VENV := .venv
@@ -16,7 +17,7 @@ THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig6 fig7 theory $(THEORY) test test-slow lint doctor benchmark clean
+.PHONY: help fig6 fig7 theory $(THEORY) claims report test test-slow lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -44,6 +45,12 @@ fig6: $(READY) ## train and draw Figure 6 (minutes; PROFILE=quick: under a minut
 fig7: $(READY) ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: no training)
 	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))
 	$(DRAW)
+
+claims: $(READY) ## every claim of the paper: measured, expected, verdict; fails if one does not hold (QUICK=1: from nothing, minutes)
+	$(RUN) scripts/report.py $(if $(QUICK),--quick)
+
+report: $(READY) ## figures/report.html: claims, figures, configurations and machines on one page
+	$(RUN) scripts/report.py --html
 
 test: $(READY) ## run the test suite (minutes)
 	$(RUN) -m pytest

@@ -1,12 +1,13 @@
 """What of the paper holds.
 
-    python scripts/report.py                      # every claim, with what the figures in figures/ measured for it
-    python scripts/report.py --quick              # the same at a reduced scale, measured now (minutes)
-    python scripts/report.py --html               # the page figures/report.html, which needs nothing but itself
-    python scripts/report.py --diff A B           # two folders of figures or of runs, number by number
+    python scripts/report.py                # every claim, with what the figures in figures/ measured for it
+    python scripts/report.py --quick        # the same at a reduced scale, measured now (minutes)
+    python scripts/report.py --html         # the page figures/report.html, which needs nothing but itself
+    python scripts/report.py --diff A B     # two folders of figures or of runs, number by number
 
 Exit code: 0 if every claim that was run holds, 1 if one does not, 2 after a mistake. With --accept-known, claims that
-are known not to hold and explained in docs/ do not count. With --diff: 0 if all is equal within the tolerance, 1 if not.
+are known not to hold and explained in docs/ do not count. With --diff: 0 if everything is equal within the tolerance, 1
+if not. With --html: 0 if the page was written.
 """
 
 import argparse
@@ -15,18 +16,54 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sgtheory.report import failing, find_figures, make_ledger, show_ledger
+from sgtheory.report import (
+    compare,
+    failing,
+    find_figures,
+    make_ledger,
+    measure_quickly,
+    show_differences,
+    show_ledger,
+    summary,
+    write_page,
+)
 from sgtheory.training.command import report_errors
+
+QUICK = Path("runs") / "claims-quick"
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures' numbers")
-    parser.add_argument("--accept-known", action="store_true", help="fail for claims only that docs/ does not explain")
-    options = parser.parse_args(arguments)
-    entries = make_ledger(find_figures(options.figures))
-    show_ledger(entries, Console())
+    options = parser().parse_args(arguments)
+    console = Console()
+    if options.diff:
+        differences = compare(*options.diff, options.absolute)
+        return int(not show_differences(differences, options.tolerance, console))
+    if options.quick:
+        measure_quickly(QUICK, report=console.print)
+    figures = find_figures(QUICK if options.quick else options.figures)
+    entries = make_ledger(figures)
+    if options.html:
+        path = options.figures / "report.html"
+        write_page(entries, figures, path)
+        console.print(str(path), summary(entries), sep="\n")
+        return 0
+    show_ledger(entries, console)
+    if options.quick:
+        console.print("Reduced scale: see the settings of each claim; without --quick (make claims) the full one.")
     return int(bool(failing(entries, options.accept_known)))
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--quick", action="store_true", help=f"measure at a reduced scale, in {QUICK}")
+    what.add_argument("--html", action="store_true", help="write the page report.html into the folder of the figures")
+    what.add_argument("--diff", type=Path, nargs=2, metavar=("A", "B"), help="compare two folders of figures or runs")
+    parser.add_argument("--tolerance", type=float, default=1e-6, help="relative difference that counts as equal (1e-6)")
+    parser.add_argument("--absolute", type=float, default=1e-9, help="absolute difference that counts as equal (1e-9)")
+    parser.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures' numbers")
+    parser.add_argument("--accept-known", action="store_true", help="fail only for claims that docs/ does not explain")
+    return parser
 
 
 if __name__ == "__main__":

@@ -3,8 +3,23 @@
 Reads what figures and runs have written; measures nothing but the networks of Tables 2 and 3 themselves.
 """
 
+from sgtheory.report._difference import compare, show_differences
 from sgtheory.report._ledger import Entry, failing, find_figures, make_ledger
+from sgtheory.report._page import write_page
 from sgtheory.report._provenance import provenance
-from sgtheory.report._table import show_ledger
+from sgtheory.report._quick import measure_quickly
+from sgtheory.report._table import show_ledger, summary
 
-__all__ = ["Entry", "failing", "find_figures", "make_ledger", "provenance", "show_ledger"]
+__all__ = [
+    "Entry",
+    "compare",
+    "failing",
+    "find_figures",
+    "make_ledger",
+    "measure_quickly",
+    "provenance",
+    "show_differences",
+    "show_ledger",
+    "summary",
+    "write_page",
+]

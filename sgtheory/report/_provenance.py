@@ -18,7 +18,7 @@ def provenance(arguments: Sequence[str], settings: dict, runs: Sequence[Run]) ->
         settings: that ``compute`` got.
         runs: that it got; every run brings its own versions and time, each neuron mode its configuration.
     """
-    kept = [argument for argument in arguments if not argument.startswith("output=")]
+    kept = [a for a in arguments if not a.startswith(("output=", "runs="))]  # where, not what
     made = {"arguments": kept, "settings": settings, "versions": versions()}
     if runs:
         made["runs"] = [{"name": run.directory.name, "seed": run.config["seed"], **_finished(run)} for run in runs]

@@ -27,8 +27,8 @@ def show_ledger(entries: Sequence[Entry], console: Console) -> None:
 def because(entry: Entry) -> str:
     """Why a claim does not hold, if that is known, else where to look."""
     if entry.known:
-        return f"known, {entry.known.reason} (see {entry.known.document})"
-    return f"new, not explained in docs/: {entry.measured}"
+        return f"{entry.known.reason} (known, see {entry.known.document})"
+    return f"{entry.measured} (new, not explained in docs/)"
 
 
 def summary(entries: Sequence[Entry]) -> str:
