@@ -14,7 +14,8 @@ from numba.extending import intrinsic
 _WIDE = binding.get_host_cpu_features().get("avx512f", False)
 VECTOR_BYTES = 64 if _WIDE else 32
 _WIDTHS = (4, 2, 1)  # vectors of a tile
-_MOST_ROWS = (6, 12, 12) if _WIDE else (3, 6, 6)  # their sums, and what they are made of, fit into the registers
+_MOST_ROWS = (6, 8, 12) if _WIDE else (3, 6, 6)  # their sums, and what they are made of, fit into the registers
+_UNROLLED = 4  # columns of the left matrix: spreads the cost of addresses
 _INDEX = ir.IntType(64)
 
 
@@ -43,6 +44,14 @@ def _load(builder, pointer, element):
     return loaded
 
 
+def _spread(builder, value, vector):
+    """A vector with ``value`` everywhere."""
+    nothing = ir.Constant(vector, ir.Undefined)
+    value = builder.insert_element(nothing, value, ir.IntType(32)(0))
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return builder.shuffle_vector(value, nothing, everywhere)
+
+
 @intrinsic
 def _add_tile(typingctx, out, out_at, out_step, left, left_at, left_step, rows, depth, right, right_at, width):
     """out[out_at + r out_step + c] += sum_k left[left_at + r left_step + k] right.flat[right_at + k columns + c]
@@ -66,41 +75,51 @@ def _add_tile(typingctx, out, out_at, out_step, left, left_at, left_step, rows, 
         switch = builder.switch(case, end)
 
         def tile(height, vectors):
-            before = builder.block
-            loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
             starts = [_at(builder, left_first, builder.mul(left_step, _INDEX(r))) for r in range(height)]
-            builder.branch(loop)
-            builder.position_at_end(loop)
-            k = builder.phi(_INDEX)
-            k.add_incoming(_INDEX(0), before)
-            row = builder.phi(right_first.type)
-            row.add_incoming(right_first, before)
-            sums = [[builder.phi(vector) for _ in range(vectors)] for _ in range(height)]
-            weights = [
-                _load(builder, _at(builder, row, _INDEX(v * vector.count), vector), size) for v in range(vectors)
-            ]
-            for r in range(height):
-                value = _load(builder, _at(builder, starts[r], k), size)
-                value = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.IntType(32)(0))
-                zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-                value = builder.shuffle_vector(value, ir.Constant(vector, ir.Undefined), zeros)
-                for v in range(vectors):
-                    product = builder.fmul(value, weights[v], flags=("contract",))
-                    sums[r][v].add_incoming(ir.Constant(vector, None), before)
-                    sums[r][v].add_incoming(builder.fadd(sums[r][v], product, flags=("contract",)), loop)
-            following = builder.add(k, _INDEX(1))
-            k.add_incoming(following, loop)
-            row.add_incoming(_at(builder, row, columns), loop)
-            builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
-            builder.position_at_end(done)
+            sums = [[ir.Constant(vector, None)] * vectors for _ in range(height)]
+            whole = builder.and_(depth, _INDEX(-_UNROLLED))
+            sums = products(starts, sums, _INDEX(0), whole, _UNROLLED)
+            sums = products(starts, sums, whole, depth, 1)
             for r in range(height):  # one row after the other, because rows may overlap
                 first = _at(builder, out_first, builder.mul(out_step, _INDEX(r)))
                 for v in range(vectors):
                     place = _at(builder, first, _INDEX(v * vector.count), vector)
-                    total = sums[r][v].incomings[1][0]
-                    total = builder.fadd(_load(builder, place, size), total)
-                    builder.store(total, place, align=size)
+                    builder.store(builder.fadd(_load(builder, place, size), sums[r][v]), place, align=size)
             builder.branch(end)
+
+        def products(starts, sums, first, last, unrolled):
+            """``sums`` and the products of columns ``first`` to ``last`` of the left matrix."""
+            before = builder.block
+            loop, done = builder.append_basic_block("loop"), builder.append_basic_block("done")
+            builder.cbranch(builder.icmp_signed("<", first, last), loop, done)
+            builder.position_at_end(loop)
+            k = builder.phi(_INDEX)
+            k.add_incoming(first, before)
+            entering = [[builder.phi(vector) for _ in row] for row in sums]
+            current = [list(row) for row in entering]
+            for column in (builder.add(k, _INDEX(i)) for i in range(unrolled)):
+                row = _at(builder, right_first, builder.mul(column, columns))
+                weights = [
+                    _load(builder, _at(builder, row, _INDEX(v * vector.count), vector), size)
+                    for v in range(len(sums[0]))
+                ]
+                for r, start in enumerate(starts):
+                    value = _spread(builder, _load(builder, _at(builder, start, column), size), vector)
+                    for v, weight in enumerate(weights):
+                        product = builder.fmul(value, weight, flags=("contract",))
+                        current[r][v] = builder.fadd(current[r][v], product, flags=("contract",))
+            following = builder.add(k, _INDEX(unrolled))
+            k.add_incoming(following, loop)
+            builder.cbranch(builder.icmp_signed("<", following, last), loop, done)
+            builder.position_at_end(done)
+            leaving = [[builder.phi(vector) for _ in row] for row in sums]
+            for r, row in enumerate(sums):
+                for v, value in enumerate(row):
+                    entering[r][v].add_incoming(value, before)
+                    entering[r][v].add_incoming(current[r][v], loop)
+                    leaving[r][v].add_incoming(value, before)
+                    leaving[r][v].add_incoming(current[r][v], loop)
+            return leaving
 
         for vectors, most in zip(_WIDTHS, _MOST_ROWS, strict=True):
             for height in range(1, most + 1):
