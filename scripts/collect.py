@@ -44,8 +44,10 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"--by {unknown[0]}: these runs differ in {', '.join(known) or 'nothing but the seed'}")
     summaries = [collection.summary(options.by) for collection in found]
     long = options.long or not options.metric  # a column for every metric there is would be too many
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 1000)  # in a file no line is folded
     for collection, summary in zip(found, summaries, strict=True):
+        meaning = "" if long else ": mean ± s.d. (n) [95 % confidence interval of the mean]"
+        console.print(f"{collection.task}{meaning}", highlight=False, markup=False, soft_wrap=True)
         console.print(rich_table(collection, summary, long, options.by))
         for line in notes(collection, options.by):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -58,11 +60,10 @@ def main(arguments: list[str]) -> None:
 def rich_table(collection: Collection, summary: pd.DataFrame, long: bool, by: list[str] | None) -> Table:
     """Mean, s.d. and interval, to four digits; of settings that vary together the first one."""
     keys = [key for key in by or companions(collection.settings) if key in collection.settings]
-    title = collection.task if long else f"{collection.task}: mean ± s.d. (n) [95 % confidence interval of the mean]"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     measured = list(summary[["metric", "layer"]].dropna().drop_duplicates().itertuples(index=False, name=None))
     columns = ["metric", "layer", "n", "mean", "s.d.", "95 % CI"] if long else [" ".join(pair) for pair in measured]
-    for column in [*(shorten(key, keys) for key in keys), "runs", *columns]:
+    for column in [*keys, "runs", *columns]:
         table.add_column(column, overflow="fold")
     configurations = summary.groupby([c for c in summary if c in collection.settings] or ["finished"], dropna=False)
     for _, rows in configurations:
@@ -80,13 +81,6 @@ def rich_table(collection: Collection, summary: pd.DataFrame, long: bool, by: li
             }
             table.add_row(*head, *(side.get(pair, "") for pair in measured))
     return table
-
-
-def shorten(key: str, keys: list[str]) -> str:
-    """As many of the last words of a key as tell it from the others."""
-    words = key.split(".")
-    endings = [".".join(words[-n:]) for n in range(1, len(words))]
-    return next((end for end in endings if not any(k.endswith(f".{end}") for k in keys if k != key)), key)
 
 
 def text(value) -> str:
