@@ -1,0 +1,209 @@
+"""The ledger says of every claim what the figures say, and ends with the right exit code."""
+
+import json
+
+import pytest
+from conftest import ROOT
+from omegaconf import OmegaConf
+from report_cases import claim
+
+from sgtheory.errors import UserError
+from sgtheory.report import find_figures, make_ledger, measure_quickly, provenance
+from sgtheory.report._ledger import Drawn, scale
+from sgtheory.report._provenance import command
+from sgtheory.report._quick import REDUCED, TRAINED, _run
+from sgtheory.report._registry import KNOWN, TOPICS
+from sgtheory.report._setup import setup_claims
+from sgtheory.training import CONF, Run
+
+pytest_plugins = ("report_fixtures",)
+
+SETUP = {"C10.network", "C11.network"}
+
+
+def test_every_claim_of_the_figures_is_in_the_ledger_as_it_is():
+    figures = find_figures(ROOT / "figures")
+    entries = {entry.id: entry for entry in make_ledger(figures)}
+    written = [c for path in (ROOT / "figures").glob("*.json") for c in json.loads(path.read_text())["claims"]]
+    assert len({c["id"] for c in written}) > 20
+    for c in written:
+        entry = entries[c["id"]]
+        assert (entry.statement, entry.expected) == (c["statement"], c["expected"])
+    missing = {topic for topic in TOPICS if not any(id.partition(".")[0] == topic for id in entries)}
+    assert not missing
+    assert set(entries) >= SETUP
+
+
+def test_what_is_known_not_to_hold_is_explained_where_it_says():
+    for name, known in KNOWN.items():
+        assert (ROOT / known.document).is_file(), name
+    figures = find_figures(ROOT / "figures")
+    unexplained = [e.id for e in make_ledger(figures) if e.verdict == "does not hold" and not e.known]
+    assert not unexplained, "explain it in docs/, then add it to KNOWN in sgtheory/report/_registry.py"
+
+
+def test_of_several_profiles_the_largest_counts(write_figure):
+    for name in ("fig6_quick", "fig6", "fig7", "fig7_paper"):
+        folder = write_figure(name, [claim("C10" if name.startswith("fig6") else "C11")])
+    assert {source: figure.name for source, figure in find_figures(folder).items()} == {
+        "fig6": "fig6",
+        "fig7": "fig7_paper",
+    }
+
+
+def test_topics_without_numbers_are_not_run_and_say_how(write_figure):
+    entries = make_ledger(find_figures(write_figure("fig1", [claim("C1")])))
+    by_id = {entry.id: entry for entry in entries}
+    assert by_id["C1"].verdict == "holds"
+    assert (by_id["C7"].verdict, by_id["C7"].command) == ("not run", "make fig5")
+    assert (by_id["C8"].verdict, by_id["C8"].command) == ("not run", "make figE2")
+    assert [entry.topic.id for entry in entries] == sorted(
+        (entry.topic.id for entry in entries), key=list(TOPICS).index
+    )
+
+
+def test_the_networks_are_those_of_the_tables():
+    claims = {c.id: c for c in setup_claims()}
+    assert set(claims) == SETUP
+    assert all(c.holds for c in claims.values()), claims
+    assert "51536 weights" in claims["C11.network"].measured
+    assert "200-200-200" in claims["C10.network"].measured
+
+
+@pytest.mark.parametrize(("override", "id"), [("task.hidden=100", "C10"), ("task.kernels=[21,7,5]", "C11")])
+def test_another_network_does_not_hold(override, id, monkeypatch):
+    import sgtheory.report._setup as module
+
+    original = module.expand
+    changed = {"C10": "task=spike_matching", "C11": "task=classification"}[id]
+    monkeypatch.setattr(module, "expand", lambda o: original([*o, override] if changed in o else o))
+    assert [c.id for c in setup_claims.__wrapped__() if not c.holds] == [f"{id}.network"]
+
+
+EXIT = [
+    ([claim("C1")], (), 0),
+    ([claim("C1"), claim("C1.other", "does not hold")], (), 1),
+    ([claim("C1.other", "does not hold")], ("--accept-known",), 1),
+    ([claim("C3.averaging", "does not hold")], (), 1),
+    ([claim("C3.averaging", "does not hold")], ("--accept-known",), 0),
+]
+
+
+@pytest.mark.parametrize(("claims", "options", "code"), EXIT)
+def test_the_exit_code_says_whether_something_does_not_hold(claims, options, code, write_figure, report_command):
+    assert report_command("--figures", write_figure("fig1", claims), *options)[0] == code
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_terminal_shows_everything_in_its_width(columns, write_figure, report_command):
+    folder = write_figure(
+        "fig3", [claim("C3"), claim("C3.averaging", "does not hold", statement="a [bold]path[/] counts")]
+    )
+    code, out, _ = report_command("--figures", folder, columns=columns)
+    assert code == 1
+    assert max(map(len, out.splitlines())) <= columns
+    flat = " ".join(out.replace("│", " ").split())
+    for text in ("C3.averaging", "[bold]path[/]", "0.25 ± 0.01", "a < b & b > 0", "make fig3", "not run", "make figS2"):
+        assert text in flat
+    assert "C3.averaging does not hold: averaging over paths removes" in flat
+    assert "docs/theory.md" in flat
+    assert "3 of 18 claims hold, 1 do not (1 known), 14 not run" in flat
+
+
+BROKEN = [
+    ("{", "cannot be read as the numbers of a figure"),
+    ("[1]", "has no list of claims"),
+    ('{"claims": [{"id": "C1"}]}', "must have the texts"),
+    (json.dumps({"claims": [claim("C1", "perhaps")]}), "must have the verdict"),
+    (json.dumps({"claims": [claim("C99")]}), "of no topic"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+@pytest.mark.parametrize("options", [(), ("--html",)])
+def test_a_broken_file_gets_one_sentence(text, message, options, write_figure, report_command):
+    folder = write_figure("fig1", [])
+    (folder / "fig1.json").write_text(text)
+    code, _, errors = report_command("--figures", folder, *options)
+    assert code == 2
+    assert errors.startswith("error: ")
+    assert errors.count("\n") == 1
+    assert "fig1.json" in errors
+    assert message in errors
+    assert not (folder / "report.html").exists()
+
+
+def test_scales(tmp_path):
+    def of(name, **numbers):
+        return scale(Drawn(name, tmp_path, numbers))
+
+    assert of("fig6", seeds=[1, 2], epochs=5000) == "2 seeds, 5000 epochs (the paper's scale)"
+    assert of("fig6_quick", seeds=[1], epochs=300) == "1 seeds, 300 epochs (reduced)"
+    assert of("fig7", label="SHD: all", epochs=200, training_samples=1800) == "SHD: all (reduced)"
+    assert of("fig1") == "not recorded"
+    settings = {"beta": 10.0, "samples": 500, "seed": 3}
+    assert of("fig1", provenance={"settings": settings}) == "samples 500; not the default: samples"
+    assert of("fig1", provenance={"settings": {"beta": 10.0, "seed": 3}}) == "exact, nothing is sampled"
+
+
+def test_provenance_names_what_was_made_and_how_to_make_it_again(tmp_path):
+    import pandas as pd
+
+    made = provenance(["experiment=fig1", "figure.beta=5", "output=/tmp/x", "runs=elsewhere"], {"beta": 5.0}, [])
+    assert made["arguments"] == ["experiment=fig1", "figure.beta=5"]
+    assert made["settings"] == {"beta": 5.0}
+    assert {"python", "torch", "processor", "cores"} <= set(made["versions"])
+    assert "runs" not in made
+    runs = []
+    for mode in ("deterministic", "escape_noise"):
+        directory = tmp_path / f"{mode}-seed1"
+        directory.mkdir()
+        (directory / "finished.json").write_text('{"seconds": 2.5, "epochs": 3, "from": 0, "versions": {}}')
+        runs.append(Run(directory, {"seed": 1, "neuron": {"mode": mode}}, pd.DataFrame(), {}))
+    made = provenance(["experiment=fig6_quick"], {}, runs)
+    assert [(run["name"], run["seconds"]) for run in made["runs"]] == [
+        ("deterministic-seed1", 2.5),
+        ("escape_noise-seed1", 2.5),
+    ]
+    assert set(made["configs"]) == {"deterministic", "escape_noise"}
+    assert command("fig6_quick", made) == "make fig6 PROFILE=quick"
+    made["arguments"] = ["experiment=fig6", "seed=1"]
+    again = "experiment=fig6 seed=1"
+    assert command("fig6", made) == f"python scripts/train.py -m {again} && python scripts/figure.py {again}"
+    made["arguments"] = ["experiment=fig7", "records=reference"]
+    assert command("fig7", made) == "make fig7 RECORDS=reference"
+
+
+def test_the_reduced_scale_covers_every_figure_without_training():
+    untrained = {path.stem for path in CONF.glob("experiment/*.yaml") if "trained: false" in path.read_text()}
+    assert set(REDUCED) == untrained
+    for name, overrides in REDUCED.items():
+        settings = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").figure
+        for override in overrides:
+            key, _, value = override.removeprefix("figure.").partition("=")
+            assert key in settings, override
+            assert value != str(settings[key])
+    assert {name.partition("_")[0] for name in TRAINED} <= {topic.source for topic in TOPICS.values()}
+
+
+def test_the_reduced_scale_is_measured_from_nothing(monkeypatch, tmp_path):
+    calls, said = [], []
+    folder = tmp_path / "quick"
+    (folder / "old").mkdir(parents=True)
+    monkeypatch.setattr("sgtheory.report._quick._run", lambda script, *arguments: calls.append((script, *arguments)))
+    measure_quickly(folder, said.append, jobs=1)
+    assert not folder.exists()
+    assert [call[:3] for call in calls[:2]] == [
+        ("train.py", "-m", "experiment=fig6_quick"),
+        ("figure.py", "experiment=fig6_quick", f"runs={folder}"),
+    ]
+    assert {call[1] for call in calls[2:]} == {f"experiment={name}" for name in REDUCED}
+    assert all(f"output={folder}" in call for call in calls[1:])
+    assert len(said) == len(REDUCED) + len(TRAINED)
+
+
+def test_a_script_that_fails_says_why(tmp_path, monkeypatch):
+    (tmp_path / "figure.py").write_text("import sys; sys.exit('a warning\\nerror: no such ' + sys.argv[1])")
+    monkeypatch.setattr("sgtheory.report._quick.SCRIPTS", tmp_path)
+    with pytest.raises(UserError, match=r"^figure.py fig99 failed and said: error: no such fig99$"):
+        _run("figure.py", "fig99")
