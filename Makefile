@@ -14,10 +14,11 @@ PROFILES_fig6 := quick
 PROFILES_fig7 := paper
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
+TRAINED := fig6 fig7 figS2 figE3
 SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help fig6 fig7 theory $(THEORY) claims report test test-slow lint doctor benchmark clean
+.PHONY: help theory $(THEORY) $(TRAINED) claims report test test-slow lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -38,11 +39,11 @@ theory: $(THEORY) ## all of these nine, without any training (about a minute)
 $(THEORY): $(READY)
 	$(RUN) scripts/figure.py experiment=$@ $(OVERRIDES)
 
-fig6: $(READY) ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
-	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))
-	$(DRAW)
-
-fig7: $(READY) ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: no training)
+fig6: ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
+fig7: ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: no training)
+figS2: ## train and draw Figure S2: back-propagation through the reset, four surrogates (15 minutes)
+figE3: ## steepness and escape functions (4 minutes); OVERRIDES="surrogate.beta=1,3,10" draws these values
+$(TRAINED): $(READY)
 	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))
 	$(DRAW)
 

@@ -5,13 +5,12 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from sgtheory.errors import UserError
+from sgtheory.figures._classification import SPLITS, common_data, scale
 from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
 from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 from sgtheory.metrics import fano_factor
 
-SPLITS = ("training", "validation")
 TESTED = {"own": "accuracy", "other": "accuracy_other_mode"}  # neuron mode of the test: metric
 TAIL = 10  # the validation accuracy at the end is that of the last tenth of the epochs
 
@@ -32,7 +31,7 @@ def compute(runs, **_) -> dict:
         UserError: if a mode or a seed is missing, or the runs differ in data, epochs or batch size.
     """
     grouped = by_mode(runs, "figure 7")
-    data = _common_data(runs)
+    data = common_data(runs, "figure 7")
     example = grouped["escape_noise"][0]
     layers = sorted((name for name in example.rasters if name.startswith("hidden")), key=lambda name: int(name[6:]))
     numbers = {
@@ -48,40 +47,11 @@ def compute(runs, **_) -> dict:
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in layers},
     }
     numbers["chance"] = 1 / len(numbers["class_names"])
-    numbers["label"] = _label(numbers)
+    numbers["label"] = scale(numbers)
     numbers["final"] = _final(grouped, layers, data["epochs"])
     numbers["class_accuracy"] = {mode: _class_accuracy(grouped[mode]) for mode in MODES}
     numbers["claims"] = _claims(numbers)
     return numbers
-
-
-def _common_data(runs) -> dict:
-    """What all runs must have in common to be compared."""
-
-    def of(run):
-        samples = {f"{split}_samples": int(run.rasters[f"{split}_samples"]) for split in (*SPLITS, "test")}
-        return {
-            "data": str(run.rasters["data_name"]),
-            **samples,
-            "epochs": int(run.config["trainer"]["epochs"]),
-            "batch_size": int(run.config["task"]["batch_size"]),
-        }
-
-    first, *others = map(of, runs)
-    for other in others:
-        if different := [f"{key} is {first[key]} and {other[key]}" for key in first if first[key] != other[key]]:
-            raise UserError(f"figure 7 needs runs on the same data and of the same length: {', '.join(different)}")
-    return first
-
-
-def _label(numbers: dict) -> str:
-    """What the figure was made from, in one line."""
-    counts = ", ".join(f"{numbers[f'{split}_samples']} {split}" for split in (*SPLITS, "test"))
-    seeds = ", ".join(map(str, numbers["seeds"]))
-    return (
-        f"{numbers['data']}: {counts} samples; {numbers['epochs']} epochs, batches of {numbers['batch_size']}; "
-        f"{len(numbers['seeds'])} seed{'s' * (len(numbers['seeds']) > 1)} ({seeds})"
-    )
 
 
 def _samples(rasters, layers) -> list[dict]:

@@ -1,0 +1,227 @@
+"""Figure E3: does the result depend on the steepness of the surrogate derivative, or on the escape function?
+
+What is drawn follows from the runs: one setting is on the horizontal axis, seeds are averaged, and every other setting
+that tells the runs of a neuron mode apart makes lines of their own.
+"""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sgtheory.errors import UserError
+from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.figures._seeds import MODES
+from sgtheory.figures._statistics import mean_interval
+
+# what is measured in the last tenth of the epochs (metric, layer, label), and whether less is better; claims are about
+# the first measure
+MEASURES = {
+    "spike_matching": ((("van_rossum", "output", "van Rossum distance"), ("l2", "output", "L2 distance")), True),
+    "classification": (
+        (("accuracy", "validation", "validation accuracy"), ("accuracy", "training", "training accuracy")),
+        False,
+    ),
+}
+ESCAPE = "task.escape.hidden._target_"
+STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
+
+DECADE = 10.0
+NEAR = 1.25  # times the best distance
+NEAR_ACCURACY = 0.05  # below the best accuracy
+AXES = {"surrogate.beta": "steepness β of the surrogate derivative"}
+SMALL, UNDECIDED = 0.05, 0.10  # a difference that does not matter; a wider error decides nothing
+
+
+def compute(runs, axis: str = "surrogate.beta", **_) -> dict:
+    """What the networks have learnt at the end of training, over the values of one setting.
+
+    Args:
+        runs: finished runs of one task.
+        axis: the setting on the horizontal axis, a number, by its name in the configuration.
+
+    Raises:
+        UserError: if the runs are of several tasks, if the setting is not a number or always the same one, or if
+            the seeds are not the same everywhere.
+    """
+    tasks = sorted({run.config["task"]["name"] for run in runs})
+    if len(tasks) != 1 or tasks[0] not in MEASURES:
+        raise UserError(f"figure E3 needs runs of one task, {' or '.join(MEASURES)}; there are {tasks}")
+    measures, less_is_better = MEASURES[tasks[0]]
+    table = pd.DataFrame([_settings(run) | _learnt(run, measures) for run in runs])
+    if axis not in table or table[axis].isna().any() or not pd.api.types.is_numeric_dtype(table[axis]):
+        raise UserError(f"figure.axis = {axis}: must be a setting that is a number in every run")
+    if table[axis].nunique() < 2:
+        raise UserError(f"figure E3 needs several values of {axis}, for example {axis}=1,10,100")
+    seeds = sorted(table["seed"].unique())
+    labels = [label for *_, label in measures]
+    lines = [
+        {"mode": mode, "settings": settings, **_points(members, axis, seeds, labels)}
+        for mode in MODES
+        for settings, members in _lines(table[table["neuron.mode"] == mode], axis, labels)
+    ]
+    epochs = ", ".join(map(str, sorted(table["trainer.epochs"].unique())))
+    numbers = {
+        "task": tasks[0],
+        "axis": axis,
+        "measures": labels,
+        "less_is_better": less_is_better,
+        "seeds": seeds,
+        "scale": f"{tasks[0].replace('_', ' ')}; {epochs} epochs; seeds {', '.join(map(str, seeds))}",
+        "lines": lines,
+    }
+    numbers["claims"] = _claims(numbers)
+    return numbers
+
+
+def _settings(run) -> dict:
+    """Everything in the configuration of a run by its dotted name, but the escape noise where there is none."""
+
+    def leaves(node, name):
+        if isinstance(node, dict):
+            inner = [leaves(child, f"{name}.{key}" if name else key) for key, child in node.items()]
+            return {key: value for found in inner for key, value in found.items()}
+        return {name: str(node) if isinstance(node, list) else node}
+
+    found = leaves(run.config, "")
+    if found["neuron.mode"] == "deterministic":
+        return {key: value for key, value in found.items() if not key.startswith("task.escape.")}
+    return found
+
+
+def _learnt(run, measures) -> dict:
+    """Mean of each measure over the last tenth of the epochs."""
+    epochs = int(run.config["trainer"]["epochs"])
+    series = {label: run.series(metric, layer) for metric, layer, label in measures}
+    return {label: float(values[values.index > 0.9 * epochs].mean()) for label, values in series.items()}
+
+
+def _lines(table: pd.DataFrame, axis: str, labels: list[str]) -> list[tuple[dict, pd.DataFrame]]:
+    """The runs of each line, and the settings that make it a line of its own.
+
+    A setting that follows from those found before it makes no new lines: the seed of a split that is the seed of the
+    run, or the parameters that an escape function has and others have not.
+    """
+    apart: list[str] = []
+    for key in sorted(table.columns.difference([axis, "seed", *labels])):
+        if table.groupby([axis, "seed", *apart], dropna=False)[key].nunique(dropna=False).gt(1).any():
+            apart.append(key)
+    if not apart:
+        return [({}, table)] * (len(table) > 0)
+    return [(dict(zip(apart, values, strict=True)), members) for values, members in table.groupby(apart, dropna=False)]
+
+
+def _points(members: pd.DataFrame, axis: str, seeds: list, labels: list[str]) -> dict:
+    """Values on the axis, and what was measured there [point, seed]."""
+    found = members.groupby([axis, "seed"])[labels].mean()
+    x = sorted(members[axis].unique())
+    if len(found) < len(x) * len(seeds):
+        raise UserError(f"figure E3 needs runs with the same seeds ({', '.join(map(str, seeds))}) for all settings")
+    return {"x": np.array(x), "values": {label: found[label].unstack().to_numpy() for label in labels}}
+
+
+def _name(settings: dict) -> str:
+    """The settings of a line in words."""
+
+    def word(key, value):
+        if key.endswith("_target_"):
+            return value.rpartition(".")[2].removesuffix("Escape")
+        return f"{key} = {value}"
+
+    return ", ".join(word(key, value) for key, value in settings.items())
+
+
+def _claims(numbers: dict) -> list[Claim]:
+    label, axis = numbers["measures"][0], numbers["axis"]
+    claims = []
+    for mode in MODES:
+        lines = [line for line in numbers["lines"] if line["mode"] == mode]
+        if lines and all(line["x"].min() > 0 and line["x"].max() >= DECADE * line["x"].min() for line in lines):
+            ranges = [_near(line["x"], line["values"][label].mean(axis=1), numbers["less_is_better"]) for line in lines]
+            near = f"{NEAR} times the best" if numbers["less_is_better"] else f"the best less {NEAR_ACCURACY}"
+            claims.append(
+                Claim(
+                    f"E3.{len(claims) + 1}",
+                    f"The result does not depend on {axis} over a decade ({LABELS[mode]} network)",
+                    f"{numbers['scale']}. {_capital(label)}, best and range within {near}: "
+                    + "; ".join(_range(line, label, span) for line, span in zip(lines, ranges, strict=True)),
+                    f"mean over seeds within {near} at all values in a range of a factor {DECADE:g}, on every line",
+                    all(high >= DECADE * low for low, high in ranges),
+                )
+            )
+    escapes = [line for line in numbers["lines"] if set(line["settings"]) == {ESCAPE}]
+    if len(escapes) > 1:
+        claims.append(_same_escapes(f"E3.{len(claims) + 1}", numbers, escapes))
+    return claims
+
+
+def _near(x: np.ndarray, means: np.ndarray, less_is_better: bool) -> tuple[float, float]:
+    """The range of ``x`` around the best mean in which all means are nearly as good."""
+    best = means.argmin() if less_is_better else means.argmax()
+    good = means <= NEAR * means[best] if less_is_better else means >= means[best] - NEAR_ACCURACY
+    low = high = best
+    while low > 0 and good[low - 1]:
+        low -= 1
+    while high < len(x) - 1 and good[high + 1]:
+        high += 1
+    return float(x[low]), float(x[high])
+
+
+def _range(line: dict, label: str, span: tuple[float, float]) -> str:
+    means = line["values"][label].mean(axis=1)
+    name = _name(line["settings"]) or LABELS[line["mode"]]
+    return f"{name} {span[0]:g} to {span[1]:g} (all: {means.min():.3g} to {means.max():.3g})"
+
+
+def _same_escapes(number: str, numbers: dict, lines: list[dict]) -> Claim:
+    """Every escape function against the sigmoid: relative difference of distances, difference of accuracies."""
+    label, relative = numbers["measures"][0], numbers["less_is_better"]
+    reference = next((line for line in lines if line["settings"][ESCAPE].endswith("SigmoidEscape")), lines[0])
+    found, same = [], []
+    for line in lines:
+        if not np.array_equal(line["x"], reference["x"]):
+            raise UserError(f"figure E3 needs the same values of {numbers['axis']} with every escape function")
+        if line is not reference:
+            difference = line["values"][label] - reference["values"][label]
+            if relative:
+                difference /= reference["values"][label]
+            gap, error = mean_interval(difference.mean(axis=0))
+            same.append(abs(gap) <= max(min(error, UNDECIDED), SMALL))
+            found.append(f"{_name(line['settings'])} {gap:+.3f} ± {error:.2g}")
+    return Claim(
+        number,
+        "It does not matter which escape function makes the noise",
+        f"{_capital(label)}, {'relative ' * relative}difference to {_name(reference['settings'])}, mean over "
+        f"{numbers['axis']}: {', '.join(found)} (95 %, {len(numbers['seeds'])} seeds)",
+        f"differences within the error, of which at most {UNDECIDED:g} counts, or of at most {SMALL:g}",
+        all(same),
+    )
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def draw(numbers: dict) -> Figure:
+    """One panel for each measure: mean and standard deviation over seeds, over the setting on the axis."""
+    figure = Figure(figsize=(6.9, 3.2))
+    panels = figure.subplots(1, len(numbers["measures"]))
+    for axes, label, letter in zip(panels, numbers["measures"], "AB", strict=True):
+        for mode in MODES:
+            lines = [line for line in numbers["lines"] if line["mode"] == mode]
+            for line, (dash, marker) in zip(lines, itertools.cycle(STYLES), strict=False):
+                values = line["values"][label]
+                sd = values.std(axis=1, ddof=1) if values.shape[1] > 1 else None
+                name = ", ".join(filter(None, (LABELS[mode], _name(line["settings"]))))
+                style = {"color": COLOURS[mode], "linestyle": dash, "marker": marker, "elinewidth": 0.8}
+                axes.errorbar(line["x"], values.mean(axis=1), sd, markersize=3.5, label=name, **style)
+        if min(line["x"].min() for line in numbers["lines"]) > 0:
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.set(xlabel=AXES.get(numbers["axis"], numbers["axis"]), ylabel=label)
+        panel_letter(axes, letter)
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)))
+    figure.supxlabel(numbers["scale"], fontsize=6.5, color="0.3")
+    return figure

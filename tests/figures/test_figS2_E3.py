@@ -1,0 +1,278 @@
+"""Figures S2 and E3 from small runs: verdicts follow from records, lines from what was swept; mistakes are named."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sgtheory.errors import UserError
+from sgtheory.figures import figE3, figS2, save_figure
+from sgtheory.training import Run
+
+COLUMNS = ["run", "epoch", "metric", "layer", "value"]
+
+
+def make_run(config, curves, rasters=None):
+    """A finished run in memory; ``curves`` are lists over epochs by metric and layer, a single value is the last."""
+    epochs = config["trainer"]["epochs"]
+    rows = [
+        ("run", epochs + 1 - len(values) + index, metric, layer, value)
+        for (metric, layer), values in curves.items()
+        for index, value in enumerate(values)
+    ]
+    return Run(Path(str(config)), config, pd.DataFrame(rows, columns=COLUMNS), rasters or {})
+
+
+# -- figure S2 ---------------------------------------------------------------------------------------------------------
+
+DETACHED = {"ScaledSigmoidDerivative": 0.85, "SuperSpike": 0.9, "SigmoidDerivative": 0.7, "ScaledSuperSpike": 0.6}
+LOST = {"ScaledSigmoidDerivative": 0.0, "SuperSpike": 0.0, "SigmoidDerivative": 0.3, "ScaledSuperSpike": 0.5}
+
+
+def reset_runs(seeds=(1, 2, 3), lost=LOST, detached=DETACHED, jitter=0.01, **other):
+    """Runs like the paper's: an attached reset costs ``lost``; seeds differ, attached ones the other way round."""
+    runs = []
+    for mode in ("deterministic", "escape_noise"):
+        for name, accuracy in detached.items():
+            for gradient, sign in (("detached", 1), ("attached", -1)):
+                for seed in seeds:
+                    final = accuracy - lost.get(name, 0) * (sign < 0) + sign * jitter * (seed - np.mean(seeds))
+                    config = {
+                        "seed": seed,
+                        "neuron": {"mode": mode, "reset_gradient": gradient},
+                        "surrogate": {"_target_": f"sgtheory.neurons.{name}", "beta": 10.0},
+                        "trainer": {"epochs": 8},
+                        "task": {"batch_size": 20},
+                    }
+                    curve = [0.1] * 7 + [final, final]
+                    curves = {("accuracy", "validation"): curve, ("accuracy", "training"): [accuracy] * 8}
+                    counts = {"training_samples": 800, "validation_samples": 400, "test_samples": 500}
+                    rasters = {"data_name": np.array("digits"), "class_names": np.arange(20), **counts, **other}
+                    runs.append(make_run(config, curves | {("accuracy", "test"): [final]}, rasters))
+    return runs
+
+
+def failing(claims):
+    return {claim.id for claim in claims if not claim.holds}
+
+
+def test_s2_the_claims_of_the_paper_hold_for_runs_like_the_papers():
+    claims = figS2.compute(reset_runs())["claims"]
+    assert [claim.id for claim in claims] == [f"C9.{number}" for number in range(1, 7)]
+    assert not failing(claims)
+    assert "digits: 800 training, 400 validation, 500 test samples; 8 epochs" in claims[0].measured
+
+
+@pytest.mark.parametrize(
+    ("changed", "expected"),
+    [
+        ({"lost": LOST | {"SuperSpike": 0.1}}, {"C9.1", "C9.2"}),
+        ({"lost": LOST | {"SuperSpike": -0.1}}, {"C9.1", "C9.2"}),  # better is a difference, too
+        ({"lost": LOST | {"SigmoidDerivative": 0.0}}, {"C9.3", "C9.4"}),
+        ({"lost": LOST | {"SigmoidDerivative": -0.2}}, {"C9.3", "C9.4"}),
+        ({"detached": DETACHED | {"SigmoidDerivative": 0.88}}, {"C9.5", "C9.6"}),
+    ],
+)
+def test_s2_a_verdict_turns_when_the_records_do(changed, expected):
+    assert failing(figS2.compute(reset_runs(**changed))["claims"]) == expected
+
+
+def test_s2_the_error_is_pooled_over_the_pairs():
+    """Differences of the three seeds are 0, -j and -2j: s.d. 2j/2 = 0.02 in all 8 pairs; 16 degrees of freedom."""
+    (pair, *_) = figS2._compare({"a": np.array([0.0, 0.2])}, {"a": np.zeros(2)}, 100).values()
+    assert pair[1] == pytest.approx(12.706 * 0.1, rel=1e-3)
+    claim = figS2.compute(reset_runs(jitter=0.01))["claims"][0]
+    assert f"difference +0.000 ± {2.120 * 0.02 / np.sqrt(3):.2g}" in claim.measured
+    assert "95 %, 3 seeds, spread pooled" in claim.measured
+
+
+def test_s2_seeds_that_disagree_are_no_evidence_of_equality():
+    """Attached and detached differ by 0.06; over seeds that scatter so much, the interval would contain 0."""
+    lost = LOST | {"SuperSpike": 0.06}
+    assert failing(figS2.compute(reset_runs(lost=lost, jitter=0.08))["claims"]) >= {"C9.1", "C9.2"}
+
+
+def test_s2_one_seed_has_a_binomial_error():
+    """1.96 sqrt(2 * 0.9 * 0.1 / 400) = 0.042"""
+    claim = figS2.compute(reset_runs(seeds=(1,)))["claims"][0]
+    assert "SuperSpike attached 0.9, detached 0.9, difference +0.000 ± 0.042" in claim.measured
+    assert "binomial, 1 seed" in claim.measured
+
+
+def test_s2_runs_that_cannot_be_compared_are_refused():
+    good = reset_runs()
+    with pytest.raises(UserError, match="figure S2"):
+        figS2.compute([])
+    for wrong, message in (
+        (good[:-1], r"figure S2 \(ScaledSuperSpike, reset attached\) needs the same seeds in both neuron modes"),
+        ([r for r in good if r.config["neuron"]["reset_gradient"] == "detached"], "reset attached"),
+        ([r for r in good if "SigmoidD" not in r.config["surrogate"]["_target_"]], "Sigmoid"),
+        (good + good[:1], "needs the same seeds"),
+        (good + reset_runs(seeds=(4,), test_samples=7), "test_samples is 500 and 7"),
+        (good + reset_runs(seeds=(4,), detached={"SuperSpike": 0.9}), "the same seeds for every surrogate"),
+    ):
+        with pytest.raises(UserError, match=message):
+            figS2.compute(wrong)
+
+
+def test_s2_is_drawn_with_surrogates_in_the_order_of_their_peaks_and_others_after_them(tmp_path):
+    numbers = figS2.compute(reset_runs(detached={"RectifiedLinear": 0.8} | DETACHED))
+    assert list(numbers["beta"]) == [*DETACHED, "RectifiedLinear"]
+    paths = save_figure("figS2", figS2.draw, numbers, tmp_path)
+    written = json.loads(paths[2].read_text())
+    np.testing.assert_allclose(written["final"]["escape_noise"]["SuperSpike"]["attached"]["test"], [0.91, 0.9, 0.89])
+    assert written["curves"]["deterministic"]["SigmoidDerivative"]["attached"]["validation"]["mean"][
+        -1
+    ] == pytest.approx(0.4)
+
+
+# -- figure E3 ---------------------------------------------------------------------------------------------------------
+
+NOISES = {
+    "SigmoidEscape": {"beta": 10.0},
+    "ErfEscape": {"sigma": 0.16},
+    "ExponentialEscape": {"p0": 0.5, "delta_u": 0.2},
+}
+
+
+def sweep(distance=lambda beta, escape: 0.1, betas=(1, 10, 100), seeds=(1, 2), escapes=NOISES, task="spike_matching"):
+    """Runs of both modes over ``betas`` and ``escapes`` with the given final van Rossum distance or accuracy."""
+    runs = []
+    for mode in ("deterministic", "escape_noise"):
+        for escape in escapes:
+            for beta in betas:
+                for seed in seeds:
+                    hidden = {"_target_": f"sgtheory.neurons.{escape}", **NOISES[escape]}
+                    config = {
+                        "seed": seed,
+                        "task": {"name": task, "split_seed": seed, "escape": {"hidden": hidden}, "kernels": [1, 2]},
+                        "neuron": {"mode": mode},
+                        "surrogate": {"_target_": "sgtheory.neurons.SuperSpike", "beta": beta},
+                        "trainer": {"epochs": 20},
+                    }
+                    value = distance(beta, escape if mode == "escape_noise" else None) * (1 + 0.001 * seed)
+                    end = [9.0] * 18 + [value] * 3
+                    layers = ("output",) if task == "spike_matching" else ("validation", "training")
+                    metrics = ("van_rossum", "l2") if task == "spike_matching" else ("accuracy",)
+                    runs.append(make_run(config, {(m, layer): end for m in metrics for layer in layers}))
+    return runs
+
+
+def test_e3_lines_follow_from_what_was_swept():
+    """Seeds are averaged, with what follows from them; noise that a deterministic network has not makes no line."""
+    numbers = figE3.compute(sweep(lambda beta, escape: beta))
+    assert [(line["mode"], figE3._name(line["settings"])) for line in numbers["lines"]] == [
+        ("deterministic", ""),
+        ("escape_noise", "Erf"),
+        ("escape_noise", "Exponential"),
+        ("escape_noise", "Sigmoid"),
+    ]
+    for line in numbers["lines"]:
+        np.testing.assert_array_equal(line["x"], [1, 10, 100])
+        expected = np.outer([1, 10, 100], [1.001, 1.002])
+        np.testing.assert_allclose(line["values"]["van Rossum distance"], expected)
+
+
+def test_e3_any_setting_can_be_the_axis_or_a_line():
+    runs = sweep(escapes=("SigmoidEscape",))
+    by_beta = figE3.compute(runs, axis="surrogate.beta")["lines"]
+    assert [line["settings"] for line in by_beta] == [{}, {}]
+    for run in runs:
+        run.config["task"]["eps0"] = run.config["surrogate"]["beta"] / 100  # follows from beta: one line as before
+    assert [line["settings"] for line in figE3.compute(runs)["lines"]] == [{}, {}]
+    np.testing.assert_allclose(figE3.compute(runs, axis="task.eps0")["lines"][0]["x"], [0.01, 0.1, 1])
+    other = sweep(escapes=("SigmoidEscape",))
+    for run in other:
+        run.config["surrogate"]["_target_"] = "sgtheory.neurons.SigmoidDerivative"
+    lines = figE3.compute(runs + other)["lines"]
+    names = [(line["mode"], figE3._name(line["settings"])) for line in lines]
+    surrogates = ("SigmoidDerivative", "SuperSpike")
+    assert names == [(mode, name) for mode in ("deterministic", "escape_noise") for name in surrogates]
+
+
+def claims_of(*args, **kwargs):
+    return figE3.compute(sweep(*args, **kwargs))["claims"]
+
+
+@pytest.mark.parametrize(
+    ("distance", "expected"),
+    [
+        (lambda beta, escape: 0.1, set()),
+        (lambda beta, escape: 0.1 if beta > 5 else 0.2, set()),  # a decade is left
+        (lambda beta, escape: 0.1 if beta == 10 else 0.13, {"E3.1", "E3.2"}),
+        (lambda beta, escape: 0.1 if beta == 10 or not escape else 0.13, {"E3.2"}),
+        (lambda beta, escape: 0.11 if escape == "ErfEscape" else 0.1, {"E3.3"}),
+        (lambda beta, escape: 0.104 if escape == "ErfEscape" else 0.1, set()),
+    ],
+)
+def test_e3_a_verdict_turns_when_the_records_do(distance, expected):
+    claims = claims_of(distance)
+    assert [claim.id for claim in claims] == ["E3.1", "E3.2", "E3.3"]
+    assert failing(claims) == expected
+
+
+def test_e3_accuracy_is_better_when_it_is_more():
+    claims = claims_of(lambda beta, escape: 0.9 if beta < 50 else 0.2, task="classification")
+    assert not failing(claims)
+    assert "1 to 10 (all: 0.2 to 0.901)" in claims[0].measured
+    peak = claims_of(lambda beta, escape: 0.9 if beta == 10 else 0.8, task="classification")
+    assert failing(peak) == {"E3.1", "E3.2"}
+
+
+def test_e3_a_narrow_axis_says_nothing_of_a_decade():
+    assert [claim.statement[:2] for claim in claims_of(betas=(5, 10))] == ["It"]
+
+
+def test_e3_runs_that_cannot_be_drawn_are_refused():
+    runs = sweep()
+    for wrong, axis, message in (
+        ([], "surrogate.beta", "runs of one task"),
+        (runs + sweep(task="classification"), "surrogate.beta", "runs of one task"),
+        (sweep(betas=(10,)), "surrogate.beta", "several values of surrogate.beta"),
+        (runs, "surrogate.bta", "figure.axis = surrogate.bta: must be a setting that is a number"),
+        (runs, "surrogate._target_", "must be a setting that is a number"),
+        (runs, "task.escape.hidden.beta", "must be a setting that is a number in every run"),
+        (runs[:-1], "surrogate.beta", "the same seeds"),
+    ):
+        with pytest.raises(UserError, match=message):
+            figE3.compute(wrong, axis)
+
+
+@pytest.mark.parametrize("seeds", [(1,), (1, 2)])
+def test_e3_is_drawn_with_any_number_of_values(seeds, tmp_path):
+    numbers = figE3.compute(sweep(betas=(1, 2, 5, 10, 20, 50, 100, 200), seeds=seeds))
+    paths = save_figure("figE3", figE3.draw, numbers, tmp_path)
+    written = json.loads(paths[2].read_text())
+    assert written["lines"][0]["x"] == [1, 2, 5, 10, 20, 50, 100, 200]
+
+
+# -- from a sweep to the figure ----------------------------------------------------------------------------------------
+
+
+def test_e3_from_training_to_figure(script, tmp_path):
+    """As `make figE3` does, small, with other values than those of the experiment."""
+    overrides = ("experiment=figE3", "trainer.epochs=10", "surrogate.beta=1,20", "seed=1,2", "escape=sigmoid,erf")
+    overrides = (*overrides, "task.target.rows=20", "task.target.steps=30", f"runs={tmp_path / 'runs'}")
+    trained = script("train.py", "-m", *overrides)
+    assert trained.returncode == 0, trained.stderr
+    drawn = script("figure.py", *overrides, f"output={tmp_path}")
+    assert drawn.returncode == 0, drawn.stderr
+    lines = json.loads((tmp_path / "figE3.json").read_text())["lines"]
+    assert [(line["mode"], line["x"]) for line in lines] == [
+        ("deterministic", [1.0, 20.0]),
+        ("escape_noise", [1.0, 20.0]),
+        ("escape_noise", [1.0, 20.0]),
+    ]
+
+
+def test_s2_from_training_to_figure(script, tmp_path):
+    data = ("data=randman", "data.classes=3", "data.train=30", "data.test=9", "task.training_samples=null")
+    small = ("task.test_samples=null", "trainer.epochs=1", "task.fano_trials=4", "seed=1", "task.channels=[4,4,4]")
+    overrides = ("experiment=figS2", *data, *small, f"runs={tmp_path / 'runs'}")
+    trained = script("train.py", "-m", *overrides)
+    assert trained.returncode == 0, trained.stderr
+    drawn = script("figure.py", *overrides, f"output={tmp_path}")
+    assert drawn.returncode == 0, drawn.stderr
+    assert list(json.loads((tmp_path / "figS2.json").read_text())["beta"].values()) == [10.0] * 4
