@@ -6,6 +6,7 @@ import os
 # the libraries when they are imported; tests of the number of threads set it themselves.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ["WANDB_MODE"] = "disabled"  # takes a second for each run; tests of the logger turn it on
 
 import subprocess
 import sys

@@ -8,7 +8,7 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sgtheory import __version__
-from sgtheory.errors import UserError, first_line, require_choice
+from sgtheory.errors import first_line, require_choice, require_positive
 from sgtheory.training._config import IDENTITY
 from sgtheory.training._final_state import final_weights, firing_rates, picture, spike_rasters
 from sgtheory.training._metrics import find_metric
@@ -27,6 +27,7 @@ log = logging.getLogger("sgtheory")
 
 MODES = ("offline", "online", "disabled")
 BINS = 64  # of histograms
+KEEP = {"min": min, "max": max, "last": lambda _, value: value}  # of the course of a metric
 PATIENCE = {"offline": 20.0, "online": 120.0}  # seconds to wait for wandb at the end of a run
 # Metrics, configuration and pictures, and nothing that tells of the user, the machine or the code.
 SETTINGS = {
@@ -83,6 +84,8 @@ class WandbLogger(NoLogger):
     def __init__(self, settings: DictConfig, config: dict, directory: Path, folder: Path, **init):
         self.mode, self.task, self.directory, self.folder = settings.mode, config["task"]["name"], directory, folder
         self.init = {"project": settings.project, "entity": settings.entity, "config": config, **init}
+        require_positive(**{"logger.points": settings.points})
+        self.every = max(1, math.ceil(config["trainer"]["epochs"] / settings.points))
         self.queue: queue.SimpleQueue = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._mirror, name="wandb", daemon=True)
         self.thread.start()
@@ -105,19 +108,33 @@ class WandbLogger(NoLogger):
         """What the thread does: everything in the queue to wandb, until the queue says whether the run succeeded."""
         try:
             run = self._start()
-            first, defined = run.step, set()
+            first, summary, before = run.step, {}, set()
             while not isinstance(item := self.queue.get(), bool):
                 epoch, rows = item
-                if epoch >= first:
-                    self._define(run, rows, defined)
-                    values = {key(metric, layer): value for metric, layer, value in rows if math.isfinite(value)}
+                values = {}
+                for metric, layer, value in rows:
+                    if math.isfinite(value):
+                        name = key(metric, layer)
+                        values[name] = value
+                        old = summary[name] if name in summary else self._define(run, name, metric, layer, value)
+                        summary[name] = {kind: KEEP[kind](kept, value) for kind, kept in old.items()}
+                # what is measured now and then is logged whenever it is
+                if epoch >= first and (epoch % self.every == 0 or values.keys() - before):
                     run.log({"epoch": epoch, **values}, step=epoch)
+                before = values.keys()
             if item:
                 run.log(self._final_state())
+            run.summary.update(summary)  # of all epochs
             run.finish(exit_code=0 if item else 1)
         except Exception as error:
             reason = f"{type(error).__name__}: {first_line(error)}"
             log.warning("wandb failed (%s); the records are written all the same", reason)
+
+    def _define(self, run, name: str, metric: str, layer: str, value: float) -> dict[str, float]:
+        known = find_metric(self.task, metric, layer)
+        kinds = known.summary if known else "last"
+        run.define_metric(name, step_metric="epoch", summary=kinds)
+        return dict.fromkeys(kinds.split(","), value)
 
     def _start(self):
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -146,15 +163,10 @@ class WandbLogger(NoLogger):
             settings=wandb.Settings(**SETTINGS),
             **self.init,
         )
+        for handler in logging.getLogger("wandb").handlers:  # its own debug.log
+            handler.handleError = lambda record: None  # no tracebacks between our lines if the disk is full
         run.define_metric("epoch", hidden=True, summary="none")
         return run
-
-    def _define(self, run, rows: Iterable[tuple[str, str, float]], defined: set[str]) -> None:
-        for metric, layer, _ in rows:
-            if (name := key(metric, layer)) not in defined:
-                defined.add(name)
-                known = find_metric(self.task, metric, layer)
-                run.define_metric(name, step_metric="epoch", summary=known.summary if known else "last")
 
     def _final_state(self) -> dict:
         """Rasters as pictures, histograms of rates (Hz) and weights."""
@@ -220,8 +232,8 @@ def make_logger(config: DictConfig, fingerprint: str, directory: Path, name: str
     require_choice(MODES, **{"logger.mode": settings.mode})
     if settings.mode == "disabled":
         return NoLogger()
-    folder = Path(settings.dir)
-    if not directory.absolute().is_relative_to(folder.absolute()):
+    folder = Path(settings.dir or config.runs)
+    if not settings.dir and not directory.absolute().is_relative_to(folder.absolute()):
         folder = directory
     labels = {"id": fingerprint, "name": name, "group": group(config), "job_type": config.neuron.mode}
     return WandbLogger(settings, columns(config), directory, folder, **labels)

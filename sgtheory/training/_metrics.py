@@ -1,4 +1,4 @@
-"""Every metric that a task records, defined once: what it is, its unit, where it is in the paper, and what is better."""
+"""Every metric that a task records, defined once: what it is, its unit, where the paper has it, and what is better."""
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
