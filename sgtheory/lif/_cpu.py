@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from numba import config, njit, prange, set_num_threads
 
-from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
-from sgtheory.lif._cpu_noise import GROUP, NONE, philox_row, prepare_threshold, threshold_row
-from sgtheory.lif._cpu_surrogate import GIVEN as GIVEN_SURROGATE
-from sgtheory.lif._cpu_surrogate import prepare_surrogate, surrogate_kind, surrogate_row
+from sgtheory.lif._cpu_noise import GROUP, philox_row, prepare_threshold, threshold_row
+from sgtheory.lif._cpu_surrogate import prepare_surrogate, surrogate_row
+from sgtheory.lif._kinds import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD, surrogate_kind
 from sgtheory.lif._memory import empty
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters
@@ -66,7 +65,7 @@ def forward_kernel(
                     u_n[j] = state[0, j]
             if kind == GIVEN_THRESHOLD:
                 state[2, :size] = given[b, n, here]
-            elif kind != NONE:
+            elif kind != NO_THRESHOLD:
                 philox_row(words, first, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
                 threshold_row(state[2, :size], words, kind, scale, p0)
             s_n = spikes[b, n, here]

@@ -8,11 +8,14 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from sgtheory.lif._kinds import EXPONENTIAL_THRESHOLD as EXPONENTIAL
+from sgtheory.lif._kinds import GIVEN_THRESHOLD as GIVEN
+from sgtheory.lif._kinds import NO_THRESHOLD as NONE
+from sgtheory.lif._kinds import SIGMOID_THRESHOLD as SIGMOID
+from sgtheory.lif._kinds import threshold_kind
 from sgtheory.lif._noise import COUNTERS, GROUP, KEY_INCREMENTS, MULTIPLIERS, ROUNDS, Noise
-from sgtheory.neurons import EscapeFunction, ExponentialEscape, SigmoidEscape, Step
+from sgtheory.neurons import EscapeFunction
 from sgtheory.neurons._log import ATANH_SERIES, LN2
-
-NONE, SIGMOID, EXPONENTIAL, GIVEN = 0, 1, 2, 3  # kinds of threshold that the kernels know
 
 _M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
 _W0, _W1 = (np.uint64(w) for w in KEY_INCREMENTS)
@@ -22,20 +25,6 @@ _C1, _C3, _C5, _C7, _C9, _C11, _C13 = (np.float32(c) for c in ATANH_SERIES[:7])
 _LN2 = np.float32(LN2)
 _HALF, _TWO_TO_MINUS_23, _ONE = np.float32(0.5), np.float32(2.0**-23), np.float32(1)
 assert len(ATANH_SERIES) == 7
-
-
-def threshold_kind(escape: EscapeFunction) -> tuple[int, float, float]:
-    """Kind of threshold, its scale, and p0, for the functions whose thresholds the kernels draw themselves.
-
-    Exact types only: a subclass may have changed the function.
-    """
-    if type(escape) is Step:
-        return NONE, 0.0, 1.0
-    if type(escape) is SigmoidEscape:
-        return SIGMOID, 1 / escape.beta, 1.0
-    if type(escape) is ExponentialEscape:
-        return EXPONENTIAL, escape.delta_u, escape.p0
-    return GIVEN, 0.0, 1.0
 
 
 def prepare_threshold(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, int], dtype: np.dtype) -> tuple:
@@ -125,7 +114,7 @@ def threshold_row(q, words, kind, scale, p0):
         for j in range(q.size):
             r = (np.float32(np.int32(words[j] >> np.uint32(9))) + _HALF) * _TWO_TO_MINUS_23
             q[j] = log_ratio(r, _ONE - r) * scale
-    else:
+    elif kind == EXPONENTIAL:
         for j in range(q.size):
             r = (np.float32(np.int32(words[j] >> np.uint32(9))) + _HALF) * _TWO_TO_MINUS_23
             q[j] = log_ratio(r, p0) * scale

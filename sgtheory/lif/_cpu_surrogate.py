@@ -7,38 +7,16 @@ import torch
 from numba import njit
 
 from sgtheory.lif._cpu_noise import float_of
-from sgtheory.neurons import (
-    RectifiedLinear,
-    ScaledSigmoidDerivative,
-    ScaledSuperSpike,
-    SigmoidDerivative,
-    SuperSpike,
-    SurrogateDerivative,
-)
-
-SUPERSPIKE, SIGMOID, RECTIFIED_LINEAR, GIVEN = 0, 1, 2, 3  # kinds that the kernels know
-# exact types only: a subclass may have changed the function
-_KINDS = {
-    SuperSpike: (SUPERSPIKE, lambda beta: 1.0),
-    ScaledSuperSpike: (SUPERSPIKE, lambda beta: beta),
-    SigmoidDerivative: (SIGMOID, lambda beta: beta),
-    ScaledSigmoidDerivative: (SIGMOID, lambda beta: 1.0),
-    RectifiedLinear: (RECTIFIED_LINEAR, lambda beta: 1.0),
-}
+from sgtheory.lif._kinds import GIVEN_SURROGATE as GIVEN
+from sgtheory.lif._kinds import SIGMOID_SURROGATE as SIGMOID
+from sgtheory.lif._kinds import SUPERSPIKE, surrogate_kind
+from sgtheory.neurons import SurrogateDerivative
 
 _LOG2E = np.float32(1 / math.log(2))
 _LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)
 _EXP_SERIES = tuple(np.float32(1 / math.factorial(n)) for n in range(8))
 _E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7 = _EXP_SERIES
 _HALF, _CLIP = np.float32(0.5), np.float32(87.0)
-
-
-def surrogate_kind(surrogate: SurrogateDerivative) -> tuple[int, float, float]:
-    """Kind, beta and peak scale of the surrogates that the kernels compute themselves."""
-    if type(surrogate) in _KINDS:
-        kind, scale = _KINDS[type(surrogate)]
-        return kind, surrogate.beta, scale(surrogate.beta)
-    return GIVEN, 1.0, 1.0
 
 
 def prepare_surrogate(

@@ -5,9 +5,7 @@ import importlib.util
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
-from sgtheory.lif._cpu_noise import threshold_kind
-from sgtheory.lif._cpu_surrogate import surrogate_kind
+from sgtheory.lif._kinds import GIVEN_THRESHOLD, surrogate_kind, threshold_kind
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 

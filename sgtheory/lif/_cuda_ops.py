@@ -12,7 +12,7 @@ from torch.library import custom_op
 from triton import cdiv, next_power_of_2
 
 from sgtheory.lif import _cuda_kernels as kernels
-from sgtheory.lif._cpu_surrogate import GIVEN
+from sgtheory.lif._kinds import GIVEN_SURROGATE
 
 BLOCK = 256  # neurons that a program follows through time if there is no recurrence
 CHANNELS_OF_A_WORD = (4, 8, 16, 32, 64)  # spikes of one position as bits
@@ -146,7 +146,7 @@ def _save_for_backward(ctx, inputs, output):
     ctx.mark_non_differentiable(*output[1:])
     ctx.set_materialize_grads(False)
     ctx.settings = constants, same, attached, delay, surrogate
-    ctx.unfused = unfused_surrogate.get() if surrogate[0] == GIVEN else None
+    ctx.unfused = unfused_surrogate.get() if surrogate[0] == GIVEN_SURROGATE else None
 
 
 def _differentiate(ctx, gradient, *_):

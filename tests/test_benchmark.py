@@ -1,0 +1,74 @@
+"""The benchmark script: cases can be built and run, and what is absent is named instead of failing."""
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sgtheory.lif import cuda_available
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "scripts")
+    import benchmark
+
+    return benchmark
+
+
+def test_every_case_has_arguments_that_fit_and_a_naive_case_before_it(benchmark):
+    for cases in [*benchmark.CASES.values(), *benchmark.GPU_CASES.values()]:
+        names = list(cases)
+        for name, case in cases.items():
+            inspect.signature(case.prepare).bind(**case.arguments)
+            assert case.naive is None or names.index(case.naive) < names.index(name)
+    for cases in benchmark.GPU_CASES.values():
+        for case in cases.values():
+            inspect.signature(case.prepare).bind(**case.arguments, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("suite", "name", "smaller"),
+    [
+        ("lif", "escape_noise", {"samples": 2, "steps": 5, "neurons": 10}),
+        ("conv_snn", "deterministic, batch 50", {"samples": 2, "steps": 5}),
+    ],
+)
+def test_a_case_is_measured(benchmark, monkeypatch, suite, name, smaller):
+    monkeypatch.setattr(benchmark, "LEAST_SECONDS", 0)
+    case = benchmark.CASES[suite][name]
+    result = benchmark.measure(benchmark.Case(case.prepare, case.arguments | smaller), "cpu")
+    assert 0 < result["p25_s"] <= result["median_s"] <= result["p75_s"]
+    assert result["peak_mb"] > 0
+
+
+def test_the_work_of_gpu_cases_runs_on_the_cpu(benchmark):
+    for suite, cases in benchmark.GPU_CASES.items():
+        for case in cases.values():
+            smaller = {"samples": 2, "steps": 5} | ({"neurons": 10} if suite == "lif" else {})
+            case.prepare(**case.arguments | smaller | {"backend": "auto"}, device="cpu")()
+
+
+def test_a_package_that_is_not_there_is_named(benchmark):
+    cases = {"50 samples, other": benchmark.Case(benchmark.measure, package="no_such_package")}
+    results = benchmark.run_suite("lif", cases, None, "cpu")
+    assert results == [{"case": "50 samples, other", "not_installed": "no_such_package"}]
+    rows = benchmark.table(results)
+    assert list(rows.columns[1].cells) == ["not installed"]
+
+
+@pytest.mark.skipif(cuda_available()[0] or torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_reason_is_said(script):
+    done = script("benchmark.py", "lif", "--device", "cuda")
+    assert done.returncode == 2
+    assert cuda_available()[1] in done.stderr
+
+
+def test_one_case_prints_json(benchmark, monkeypatch, capsys):
+    monkeypatch.setattr(benchmark, "LEAST_SECONDS", 0)
+    monkeypatch.setitem(benchmark.CASES["lif"], "nothing", benchmark.Case(lambda: int, once=True))
+    monkeypatch.setattr("sys.argv", ["benchmark.py", "lif", "--case", "nothing"])
+    benchmark.main()
+    assert json.loads(capsys.readouterr().out)["median_s"] >= 0
