@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from scipy import stats
 
 from sgtheory.errors import UserError
@@ -17,6 +18,8 @@ GRADIENTS = ("detached", "attached")
 SCALED = {"ScaledSigmoidDerivative": ("sigmoid' / β", "1/4"), "SuperSpike": ("SuperSpike", "1")}
 UNSCALED = {"SigmoidDerivative": ("sigmoid'", "β/4"), "ScaledSuperSpike": ("β SuperSpike", "β")}
 SURROGATES = SCALED | UNSCALED
+LINES = {"training": ":", "validation": "-"}
+DETACHED = "0.45"
 TAIL = 4  # accuracy at the end is that of the last quarter of the epochs
 
 SMALL = 0.02  # a difference in accuracy that does not matter
@@ -174,27 +177,26 @@ def _claims(numbers: dict) -> list[Claim]:
 def draw(numbers: dict) -> Figure:
     """Learning curves of each surrogate, a row for each neuron mode, and validation accuracy at the end."""
     names = list(numbers["beta"])
-    figure = Figure(figsize=(6.9, 5.6))
-    grid = figure.add_gridspec(3, 2 * len(names))
-    shared = None
-    for row, mode in enumerate(MODES):
-        for column, name in enumerate(names):
-            axes = shared = figure.add_subplot(grid[row, 2 * column : 2 * column + 2], sharex=shared, sharey=shared)
+    figure = Figure(figsize=(6.9, 5.8))
+    curves, final = figure.subfigures(2, 1, height_ratios=(1, 0.5))
+    panels = curves.subplots(len(MODES), len(names), sharex=True, sharey=True, squeeze=False)
+    for row, mode, letter in zip(panels, MODES, "AB", strict=True):
+        for axes, name in zip(row, names, strict=True):
             _draw_curves(axes, numbers, mode, name)
-            axes.label_outer()
-            if not row:
-                axes.set_title(_title(name, numbers["beta"][name]), pad=14 if not column else 6)
-            if not column:
-                axes.set_ylabel(f"{LABELS[mode]}\naccuracy")
-                panel_letter(axes, "AB"[row])
-    figure.get_axes()[0].legend(handlelength=1.6)
-    shared = None
-    for column, mode in enumerate(MODES):
-        axes = shared = figure.add_subplot(grid[2, len(names) * column : len(names) * (column + 1)], sharey=shared)
+        row[0].set_ylabel(f"{LABELS[mode]}\naccuracy")
+        panel_letter(row[0], letter)
+    for top, bottom, name in zip(panels[0], panels[-1], names, strict=True):
+        top.set_title(_title(name, numbers["beta"][name]))
+        bottom.set_xlabel("epoch")
+    for axes, mode, letter in zip(final.subplots(1, len(MODES), sharey=True), MODES, "CD", strict=True):
         _draw_final(axes, numbers, mode, names)
-        if not column:
-            axes.set_ylabel("validation accuracy")
-        panel_letter(axes, "CD"[column])
+        panel_letter(axes, letter)
+    final.axes[0].set_ylabel("validation accuracy\nat the end")
+    attached = {f"{LABELS[mode]}, reset attached": {"color": COLOURS[mode]} for mode in MODES}
+    splits = {split: {"color": "0.35", "linestyle": line} for split, line in LINES.items()}
+    styles = {"reset detached": {"color": DETACHED}, **attached, **splits}
+    handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
+    curves.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.6)
     figure.supxlabel(numbers["scale"], fontsize=6.5, color="0.3")
     return figure
 
@@ -206,29 +208,22 @@ def _title(name: str, beta: float | None) -> str:
 
 
 def _draw_curves(axes, numbers, mode, name) -> None:
-    for gradient, colour in _colours(mode).items():
-        for split, line in zip(SPLITS, (":", "-"), strict=True):
-            label = f"{gradient}, {split}"
-            plot_curve(axes, numbers["curves"][mode][name][gradient][split], colour, linestyle=line, label=label)
+    for gradient, colour in zip(GRADIENTS, (DETACHED, COLOURS[mode]), strict=True):
+        for split, line in LINES.items():
+            plot_curve(axes, numbers["curves"][mode][name][gradient][split], colour, linestyle=line)
     axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
     axes.xaxis.get_major_locator().set_params(integer=True)
-    axes.set(xlabel="epoch", xlim=(0, numbers["epochs"]), ylim=(0, 1))
+    axes.set(xlim=(0, numbers["epochs"]), ylim=(0, 1))
 
 
 def _draw_final(axes, numbers, mode, names) -> None:
-    """C, D: bars over seeds, and a dot for each seed."""
-    for offset, (gradient, colour) in zip((-0.2, 0.2), _colours(mode).items(), strict=True):
+    """C, D: means over seeds as bars, and a dot for each seed."""
+    for offset, gradient, colour in zip((-0.2, 0.2), GRADIENTS, (DETACHED, COLOURS[mode]), strict=True):
         for position, name in enumerate(names):
             values = numbers["final"][mode][name][gradient]["validation"]
-            label = f"reset {gradient}" if not position else None
-            axes.bar(position + offset, values.mean(), 0.36, color=colour, alpha=0.6, linewidth=0, label=label)
+            axes.bar(position + offset, values.mean(), 0.36, color=colour, alpha=0.6, linewidth=0)
             shift = np.linspace(-0.08, 0.08, len(values)) if len(values) > 1 else np.zeros(1)
             axes.plot(position + offset + shift, values, "o", color="0.15", markersize=2.5)
     axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
     axes.set_xticks(range(len(names)), [SURROGATES.get(name, (name,))[0] for name in names])
-    axes.set(ylim=(0, 1), title=f"{LABELS[mode]}, end of training")
-    axes.legend(loc="upper right")
-
-
-def _colours(mode: str) -> dict[str, str]:
-    return {"detached": "0.35", "attached": COLOURS[mode]}
+    axes.set(ylim=(0, 1), title=LABELS[mode])

@@ -267,6 +267,7 @@ def test_e3_from_training_to_figure(script, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_s2_from_training_to_figure(script, tmp_path):
     data = ("data=randman", "data.classes=3", "data.train=30", "data.test=9", "task.training_samples=null")
     small = ("task.test_samples=null", "trainer.epochs=1", "task.fano_trials=4", "seed=1", "task.channels=[4,4,4]")
