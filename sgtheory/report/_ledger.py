@@ -128,8 +128,10 @@ def _not_run(topic: Topic) -> Entry:
 def scale(figure: Drawn) -> str:
     """At which scale the numbers of a figure were measured, and whether that is the paper's or its default."""
     numbers, source = figure.numbers, figure.name.partition("_")[0]
-    if "label" in numbers or "seeds" in numbers:
-        text = numbers.get("label") or f"{len(numbers['seeds'])} seeds, {numbers.get('epochs')} epochs"
+    if "seeds" in numbers:
+        count = len(numbers["seeds"])
+        text = f"{count} seed{'s' * (count != 1)}, {numbers.get('epochs')} epochs"
+        text = numbers.get("label") or numbers.get("scale") or text
         if wanted := PAPER_SCALE.get(source):
             full = all((numbers.get(key) or 0) >= value for key, value in wanted.items())
             text += " (the paper's scale)" if full else " (reduced)"

@@ -70,7 +70,15 @@ def test_the_networks_are_those_of_the_tables():
     assert "200-200-200" in claims["C10.network"].measured
 
 
-@pytest.mark.parametrize(("override", "id"), [("task.hidden=100", "C10"), ("task.kernels=[21,7,5]", "C11")])
+@pytest.mark.parametrize(
+    ("override", "id"),
+    [
+        ("task.hidden=100", "C10"),
+        ("task.sigma_u=1.05", "C10"),
+        ("task.kernels=[21,7,5]", "C11"),
+        ("task.alpha=0.8", "C11"),
+    ],
+)
 def test_another_network_does_not_hold(override, id, monkeypatch):
     import sgtheory.report._setup as module
 
@@ -97,13 +105,23 @@ def test_the_exit_code_says_whether_something_does_not_hold(claims, options, cod
 @pytest.mark.parametrize("columns", [80, 200])
 def test_the_terminal_shows_everything_in_its_width(columns, write_figure, report_command):
     folder = write_figure(
-        "fig3", [claim("C3"), claim("C3.averaging", "does not hold", statement="a [bold]path[/] counts")]
+        "fig3",
+        [claim("C3"), claim("C3.averaging", "does not hold", statement="a [bold]path[/]", measured="[red]0.1[/]")],
     )
     code, out, _ = report_command("--figures", folder, columns=columns)
     assert code == 1
     assert max(map(len, out.splitlines())) <= columns
     flat = " ".join(out.replace("│", " ").split())
-    for text in ("C3.averaging", "[bold]path[/]", "0.25 ± 0.01", "a < b & b > 0", "make fig3", "not run", "make figS2"):
+    for text in (
+        "C3.averaging",
+        "[bold]path[/]",
+        "[red]0.1[/]",
+        "0.25 ± 0.01",
+        "a < b & b > 0",
+        "make fig3",
+        "not run",
+        "make figS2",
+    ):
         assert text in flat
     assert "C3.averaging does not hold: averaging over paths removes" in flat
     assert "docs/theory.md" in flat
@@ -138,8 +156,9 @@ def test_scales(tmp_path):
         return scale(Drawn(name, tmp_path, numbers))
 
     assert of("fig6", seeds=[1, 2], epochs=5000) == "2 seeds, 5000 epochs (the paper's scale)"
-    assert of("fig6_quick", seeds=[1], epochs=300) == "1 seeds, 300 epochs (reduced)"
-    assert of("fig7", label="SHD: all", epochs=200, training_samples=1800) == "SHD: all (reduced)"
+    assert of("fig6_quick", seeds=[1], epochs=300) == "1 seed, 300 epochs (reduced)"
+    assert of("fig7", label="SHD: all", seeds=[1], epochs=200, training_samples=1800) == "SHD: all (reduced)"
+    assert of("figE3", scale="8 epochs; seeds 1, 2", seeds=[1, 2]) == "8 epochs; seeds 1, 2"
     assert of("fig1") == "not recorded"
     settings = {"beta": 10.0, "samples": 500, "seed": 3}
     assert of("fig1", provenance={"settings": settings}) == "samples 500; not the default: samples"
