@@ -78,10 +78,12 @@ def _environments(figures: Sequence[Drawn]) -> list[tuple[dict, list[str]]]:
     used: dict[str, list[str]] = {}
     for figure in figures:
         made = figure.provenance
-        if made:
-            used.setdefault(json.dumps(made["versions"]), []).append(figure.name)
-        for versions in {json.dumps(run["versions"]) for run in made.get("runs", ())}:
-            used.setdefault(versions, []).append(f"runs of {figure.name}")
+        parts = [(figure.name, made)] if made else []
+        parts += [(f"runs of {figure.name}", run) for run in made.get("runs", ())]
+        for name, part in parts:
+            names = used.setdefault(json.dumps(part["versions"], sort_keys=True), [])
+            if name not in names:
+                names.append(name)
     return [(json.loads(versions), names) for versions, names in used.items()]
 
 
