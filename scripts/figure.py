@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sgtheory.errors import ParameterError, UserError, first_line
@@ -99,7 +100,8 @@ def show_claims(claims) -> None:
         table.add_column(column, overflow="fold")
     for claim in claims:
         colour = "green" if claim.holds else "red"
-        table.add_row(claim.id, claim.statement, claim.measured, claim.expected, f"[{colour}]{claim.verdict}[/]")
+        texts = (escape(text) for text in (claim.id, claim.statement, claim.measured, claim.expected))
+        table.add_row(*texts, f"[{colour}]{claim.verdict}[/]")
     Console().print(table)
 
 

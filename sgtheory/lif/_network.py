@@ -22,6 +22,8 @@ from sgtheory.lif._noise import Noise
 from sgtheory.lif._op import checked_backend, leaky_readout, lif
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
+ACTIVITY_AT_ONCE = 48  # samples, where layers run one after the other: bounds the memory for what nobody asked for
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -80,8 +82,8 @@ def spiking_network(
         readout_weight: [unit, channel * position] of the last layer, channel-major as ``torch.flatten`` gives it.
         noise: as in :func:`sgtheory.lif.lif`.
         backend: as in :func:`sgtheory.lif.lif`. The compiled backend runs blocks of samples through all layers and
-            stores potentials once, spikes as bytes.
-        recompute: do not store potentials and spikes but compute them again for the backward pass: a third more time,
+            stores potentials once, spikes as events.
+        recompute: do not store potentials and spikes but compute them again for the backward pass: a tenth more time,
             memory that does not grow with the number of samples (compiled backend).
 
     Returns:
@@ -91,13 +93,7 @@ def spiking_network(
     Raises:
         ParameterError: for inputs or weights of the wrong type or shape.
     """
-    if inputs.ndim == 3:
-        inputs = inputs.unsqueeze(2)
-    if inputs.ndim != 4 or inputs.dtype != torch.uint8 or not inputs.shape[1]:
-        given = f"{inputs.dtype} of shape {list(inputs.shape)}"
-        raise ParameterError("inputs", given, "must be uint8 of shape [batch, time, channel, position], time > 0")
-    shapes = _shapes(inputs, layers, weights, recurrent, readout_weight)
-    noise = noise or Noise(seed=0)
+    inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
     if checked_backend(inputs, backend) == "cpu":
         recurrent_given = [v for v in recurrent if v is not None]
         which = [v is not None for v in recurrent]
@@ -106,8 +102,72 @@ def spiking_network(
             inputs, layers, readout, noise, store, shapes, which, readout_weight, *weights, *recurrent_given
         )
         return potentials, counts
-    spikes = inputs.to(readout_weight.dtype)
-    counts = []
+    potentials, spikes = _layer_by_layer(inputs, layers, weights, recurrent, readout, readout_weight, noise, backend)
+    return potentials, [s.sum(dim=1) for s in spikes]
+
+
+@torch.no_grad()
+def network_activity(
+    inputs: torch.Tensor,
+    layers: Sequence[Layer],
+    weights: Sequence[torch.Tensor],
+    recurrent: Sequence[torch.Tensor | None],
+    readout: Readout,
+    readout_weight: torch.Tensor,
+    noise: Noise | None = None,
+    backend: str = "auto",
+) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The spikes that :func:`spiking_network` counts, for rasters and statistics.
+
+    Args:
+        inputs: as there, and so are the other arguments.
+
+    Returns:
+        potentials: U[1] ... U[time] of the readout units, [batch, time, unit].
+        spikes: uint8, one [batch, time, channel * position] for each layer, channel-major.
+
+    Raises:
+        ParameterError: as there.
+    """
+    inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
+    batch, steps = inputs.shape[:2]
+    potentials = inputs.new_empty((batch, steps, len(readout_weight)), dtype=readout_weight.dtype)
+    spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
+    if checked_backend(inputs, backend) == "cpu":
+        network = _Blocks(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
+
+        def run(block):
+            _, activity = network.run(block)
+            potentials[block] = torch.from_numpy(network.readout.forward(activity[-1]))
+            for layer, (channels, positions), out in zip(activity, shapes[1:], spikes, strict=True):
+                out[block] = torch.from_numpy(layer.spikes(np.uint8)).unflatten(-1, (positions, channels)).mT.flatten(2)
+                spare.give(layer.potentials)
+
+        run_blocks(run, blocks(batch))
+        return potentials, spikes
+    samples = noise.sample_indices(batch)
+    for first in range(0, batch, ACTIVITY_AT_ONCE):
+        part = slice(first, first + ACTIVITY_AT_ONCE)
+        arguments = layers, weights, recurrent, readout, readout_weight, noise.at(samples=samples[part]), backend
+        potentials[part], found = _layer_by_layer(inputs[part], *arguments)
+        for out, layer in zip(spikes, found, strict=True):
+            out[part] = layer.flatten(2).to(torch.uint8)
+    return potentials, spikes
+
+
+def _checked(inputs, layers, weights, recurrent, readout_weight, noise):
+    """Inputs with channels, the shapes of all layers, and noise."""
+    if inputs.ndim == 3:
+        inputs = inputs.unsqueeze(2)
+    if inputs.ndim != 4 or inputs.dtype != torch.uint8 or not inputs.shape[1]:
+        given = f"{inputs.dtype} of shape {list(inputs.shape)}"
+        raise ParameterError("inputs", given, "must be uint8 of shape [batch, time, channel, position], time > 0")
+    return inputs, _shapes(inputs, layers, weights, recurrent, readout_weight), noise or Noise(seed=0)
+
+
+def _layer_by_layer(inputs, layers, weights, recurrent, readout, readout_weight, noise, backend):
+    """Readout potentials and spikes of each layer [batch, time, channel, position]; all steps of a layer at once."""
+    spikes, found = inputs.to(readout_weight.dtype), []
     for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
         flat = torch.nn.functional.conv1d(spikes.flatten(0, 1), weight, stride=layer.stride, padding=layer.padding)
         spikes, _ = lif(
@@ -119,8 +179,8 @@ def spiking_network(
             within,
             backend,
         )
-        counts.append(spikes.sum(dim=1))
-    return leaky_readout(spikes.flatten(2) @ readout_weight.T, readout.parameters, readout.initial), counts
+        found.append(spikes)
+    return leaky_readout(spikes.flatten(2) @ readout_weight.T, readout.parameters, readout.initial), found
 
 
 def _shapes(inputs, layers, weights, recurrent, readout_weight) -> list[tuple[int, int]]:
@@ -146,20 +206,17 @@ def _shapes(inputs, layers, weights, recurrent, readout_weight) -> list[tuple[in
     return shapes
 
 
-class _NetworkOnCPU(torch.autograd.Function):
-    """Blocks of samples, each through all layers; see :func:`spiking_network`."""
+class _Blocks:
+    """The network as the compiled backend runs it: blocks of samples, each through all layers."""
 
-    @staticmethod
-    def forward(ctx, inputs, layers, readout, noise, store, shapes, which, readout_weight, *tensors):
+    def __init__(self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes):
         dtype = readout_weight.dtype
-        weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
-        recurrent = [next(given) if there else None for there in which]
         batch, steps = inputs.shape[:2]
-        ctx.sources = inputs.mT.reshape(batch, steps, -1).contiguous().numpy()
+        self.sources = inputs.mT.reshape(batch, steps, -1).contiguous().numpy()
         channels, positions = shapes[-1]
         units = len(readout_weight)
         last = readout_weight.detach().view(units, channels, positions).mT.reshape(units, -1)
-        ctx.stack = [
+        self.stack = [
             LayerOnCPU(
                 layer.parameters,
                 layer.escape,
@@ -172,20 +229,42 @@ class _NetworkOnCPU(torch.autograd.Function):
                 zip(layers, weights, recurrent, shapes[:-1], shapes[1:], strict=True)
             )
         ]
-        ctx.readout = ReadoutOnCPU(readout.parameters, readout.initial, last.T.contiguous().numpy())
-        ctx.samples = noise.sample_indices(batch).numpy()
-        ctx.shapes, ctx.recurrent = shapes, recurrent
+        self.readout = ReadoutOnCPU(readout.parameters, readout.initial, last.T.contiguous().numpy())
+        self.samples = noise.sample_indices(batch).numpy()
+
+    def run(self, block: slice) -> tuple[tuple, list]:
+        """Events of the input and the activity of every layer for a block of samples."""
+        events = sources = input_events(self.sources[block])
+        batch, steps, _ = self.sources[block].shape
+        nothing = np.zeros((batch, 0, 0), self.readout.weight.dtype)
+        activity = []
+        for layer in self.stack:
+            activity.append(layer.forward(events, nothing, steps, self.samples[block]))
+            events = activity[-1].events
+        return sources, activity
+
+
+class _NetworkOnCPU(torch.autograd.Function):
+    """See :func:`spiking_network`."""
+
+    @staticmethod
+    def forward(ctx, inputs, layers, readout, noise, store, shapes, which, readout_weight, *tensors):
+        weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
+        recurrent = [next(given) if there else None for there in which]
+        batch, steps, units = *inputs.shape[:2], len(readout_weight)
+        network = _Blocks(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
+        ctx.network, ctx.shapes, ctx.recurrent = network, shapes, recurrent
         ctx.set_materialize_grads(False)
 
-        potentials = np.empty((batch, steps, units), ctx.readout.weight.dtype)
-        counts = [np.empty((batch, layer.neurons), potentials.dtype) for layer in ctx.stack]
+        potentials = np.empty((batch, steps, units), network.readout.weight.dtype)
+        counts = [np.empty((batch, layer.neurons), potentials.dtype) for layer in network.stack]
 
         def forward(block):
-            activity = _run(ctx, block)
+            activity = network.run(block)
             _, above = activity
             for count, layer in zip(counts, above, strict=True):
                 count[block] = layer.counts()
-            potentials[block] = ctx.readout.forward(above[-1])
+            potentials[block] = network.readout.forward(above[-1])
             if store:
                 return activity
             spare.give(*(layer.potentials for layer in above))
@@ -199,18 +278,19 @@ class _NetworkOnCPU(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient, *gradient_counts):
-        batch, steps, units = len(ctx.sources), ctx.sources.shape[1], ctx.readout.weight.shape[1]
-        dtype = ctx.readout.weight.dtype
+        network = ctx.network
+        batch, steps, _ = network.sources.shape
+        units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype
         gradient = np.zeros((batch, steps, units), dtype) if gradient is None else gradient.contiguous().numpy()
         counts = [None if g is None else g.mT.reshape(batch, -1).contiguous().numpy() for g in gradient_counts]
 
         def backward(item):
             block, activity = item
-            sources, layers = _run(ctx, block) if activity is None else activity
-            readout, above = ctx.readout.backward(gradient[block], layers[-1])
+            sources, layers = network.run(block) if activity is None else activity
+            readout, above = network.readout.backward(gradient[block], layers[-1])
             parts, first = [readout], 0
-            for index in reversed(range(len(ctx.stack))):
-                layer = ctx.stack[index]
+            for index in reversed(range(len(network.stack))):
+                layer = network.stack[index]
                 below = layers[index - 1].events if index else sources
                 counted = None if counts[index] is None else counts[index][block]
                 weight, recurrent, gradient_below, _ = layer.backward(
@@ -226,22 +306,10 @@ class _NetworkOnCPU(torch.autograd.Function):
         readout, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
         channels, positions = ctx.shapes[-1]
         readout = torch.from_numpy(readout.T.reshape(units, positions, channels)).mT.reshape(units, -1)
-        weights = [layer.feed_forward.like_weight(g) for layer, g in zip(ctx.stack, totals[-2::-2], strict=True)]
+        weights = [layer.feed_forward.like_weight(g) for layer, g in zip(network.stack, totals[-2::-2], strict=True)]
         recurrent = [
             layer.recurrent.like_weight(g)
-            for layer, g, v in zip(ctx.stack, totals[::-2], ctx.recurrent, strict=True)
+            for layer, g, v in zip(network.stack, totals[::-2], ctx.recurrent, strict=True)
             if v is not None
         ]
         return (None,) * 7 + (readout, *weights, *recurrent)
-
-
-def _run(ctx, block: slice) -> tuple[tuple, list]:
-    """Events of the input and the activity of every layer for a block of samples."""
-    events = sources = input_events(ctx.sources[block])
-    batch, steps, _ = ctx.sources[block].shape
-    nothing = np.zeros((batch, 0, 0), ctx.readout.weight.dtype)
-    activity = []
-    for layer in ctx.stack:
-        activity.append(layer.forward(events, nothing, steps, ctx.samples[block]))
-        events = activity[-1].events
-    return sources, activity
