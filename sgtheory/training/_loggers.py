@@ -166,6 +166,8 @@ class WandbLogger(NoLogger):
         for handler in logging.getLogger("wandb").handlers:  # its own debug.log
             handler.handleError = lambda record: None  # no tracebacks between our lines if the disk is full
         run.define_metric("epoch", hidden=True, summary="none")
+        for histograms in ("rates/*", "weights/*"):  # their bins would hide the numbers of the summary
+            run.define_metric(histograms, summary="none")
         return run
 
     def _final_state(self) -> dict:
