@@ -42,7 +42,9 @@ def start(config: DictConfig, directory: Path) -> bool:
             directory.rmdir()  # made before the configuration was checked; stays if it holds a run
         raise
     if threads := trainer.threads or job_threads():
-        torch.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
+        threads = min(threads, numba.config.NUMBA_NUM_THREADS)
+        numba.set_num_threads(threads)  # first, since numba sets the number of OpenMP's threads when it starts its own
+        torch.set_num_threads(threads)
     logger = functools.partial(make_logger, config, fingerprint(parts))
     return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
 
