@@ -1,7 +1,10 @@
 """Sweeps by every launcher: threads, signals, locks, a missing plugin."""
 
+import importlib.util
 import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -209,3 +212,23 @@ print(len(made), hashlib.sha256(data.train.times.tobytes() + data.test.times.tob
     (made, content), (made_again, same) = (process.communicate(timeout=120)[0].split() for process in both)
     assert sorted([int(made), int(made_again)]) == [0, 12]
     assert content == same
+
+
+def test_the_commands_of_the_document_are_valid():
+    text = (ROOT / "docs" / "sweeps.md").read_text()
+    commands = [
+        shlex.split(line) for block in re.findall(r"```bash\n(.*?)```", text, flags=re.S) for line in block.splitlines()
+    ]
+    spec = importlib.util.spec_from_file_location("collect_script", ROOT / "scripts" / "collect.py")
+    collect_script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(collect_script)
+    jobs = []
+    for python, script, *arguments in commands:
+        assert python == "python"
+        if script == "scripts/collect.py":
+            collect_script.parser().parse_args(arguments)
+        else:
+            jobs.append(len(expand([argument for argument in arguments if argument != "-m"])))
+    assert jobs == [9, 6, 10, 6]
+    keys = [override for override in re.findall(r"`'(.*?)'`", text) if "hydra.launcher" in override]
+    assert len(expand(["hydra/launcher=submitit_slurm", *keys])) == 1
