@@ -47,7 +47,7 @@ def first_epoch(mode: str) -> Callable:
 
     def run():
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, SCRIPTS / "train.py", f"neuron={mode}", "trainer.epochs=1"]
+            command = [sys.executable, SCRIPTS / "train.py", f"neuron={mode}", "trainer.epochs=1", "logger=none"]
             subprocess.run([*command, f"hydra.run.dir={folder}/run"], check=True, capture_output=True)
 
     return run
