@@ -5,7 +5,7 @@ import functools
 import logging
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numba
@@ -41,19 +41,25 @@ def start(config: DictConfig, directory: Path) -> bool:
         with contextlib.suppress(OSError):
             directory.rmdir()  # made before the configuration was checked; stays if it holds a run
         raise
-    if threads := trainer.threads or job_threads():
+    # a job of submitit has the CPUs that it asked for; otherwise the libraries know how many to use
+    if threads := trainer.threads or launcher().get("cpus_per_task"):
         threads = min(threads, numba.config.NUMBA_NUM_THREADS)
         numba.set_num_threads(threads)  # first, since numba sets the number of OpenMP's threads when it starts its own
         torch.set_num_threads(threads)
     logger = functools.partial(make_logger, config, fingerprint(parts))
-    return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
+    try:
+        return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
+    except Interrupted as error:
+        if launcher().get("_target_", "").endswith(".BasicLauncher"):  # would go on with the next run
+            fail(str(error))
+            sys.exit(128 + error.number)
+        raise
 
 
-def job_threads() -> int | None:
-    """CPUs that a job of a sweep was given by submitit; with other launchers the libraries know how many to use."""
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
-        return HydraConfig.get().launcher.get("cpus_per_task")
-    return None
+def launcher() -> Mapping:
+    """Settings of what runs the sweep that this run is part of; empty for a single run."""
+    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return HydraConfig.get().launcher if sweeping else {}
 
 
 @contextlib.contextmanager

@@ -81,9 +81,15 @@ def test_a_sweep_goes_on_after_a_cancelled_and_a_requeued_job_and_is_collected(s
     sweep = train([*JOBS, f"runs={tmp_path / 'slurm'}"], slurm)
     wait_for((runs[requeued] / "checkpoint.pt").exists, sweep)
     array = call("squeue", "--noheader", "--format=%F").split()[0]
-    call("scancel", "--signal=USR2", f"{array}_{requeued}")
+    # it insists when the job answers by leaving, so it is not waited for
+    scancel = subprocess.Popen(
+        ["scancel", "--signal=USR2", f"{array}_{requeued}"], env=slurm, stderr=subprocess.DEVNULL
+    )
     wait_for((runs[cancelled] / "checkpoint.pt").exists, sweep)
+    scancel.kill()
+    scancel.wait()
     call("scancel", f"{array}_{cancelled}")
+    call("scontrol", "update", f"JobId={array}_{requeued}", "StartTime=now")  # SLURM would take it up after two minutes
     _, errors = sweep.communicate(timeout=300)
     assert sweep.returncode == 143, errors
     assert "interrupted by SIGTERM; the same command goes on from here" in errors

@@ -149,6 +149,18 @@ def test_a_job_before_its_time_limit_saves_a_checkpoint_and_goes_on_in_the_queue
     assert threads[0].tolist() == [1, 1]  # cpus_per_task, of torch and numba
 
 
+def test_a_signal_ends_a_sweep_and_not_only_the_run_that_gets_it(train, tmp_path):
+    sweep = train("-m", "seed=1,2")
+    wait_for(lambda: list(tmp_path.glob("runs/waiting/*/config.json")), sweep)
+    time.sleep(0.5)  # until it is training
+    sweep.send_signal(signal.SIGTERM)
+    _, errors = sweep.communicate(timeout=120)
+    assert sweep.returncode == 143
+    assert errors == "error: interrupted by SIGTERM; the same command goes on from here\n"
+    assert len(list(tmp_path.glob("runs/waiting/*/checkpoint.pt"))) == 1
+    assert len(list(tmp_path.glob("runs/waiting/*"))) == 1
+
+
 class Signalled:
     """A task that is sent a signal in its second epoch."""
 
