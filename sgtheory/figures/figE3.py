@@ -143,7 +143,7 @@ def _claims(numbers: dict) -> list[Claim]:
             claims.append(
                 Claim(
                     f"E3.{len(claims) + 1}",
-                    f"The result does not depend on {axis} over a decade ({LABELS[mode]} network)",
+                    f"The result hardly depends on {axis} over a decade ({LABELS[mode]} network)",
                     f"{numbers['scale']}. {_capital(label)}, best and range within {near}: "
                     + "; ".join(_range(line, label, span) for line, span in zip(lines, ranges, strict=True)),
                     f"mean over seeds within {near} at all values in a range of a factor {DECADE:g}, on every line",
