@@ -12,6 +12,7 @@ READY := $(VENV)/ready
 NAME = $@$(addprefix _,$(filter $(PROFILES_$@),$(PROFILE)))
 PROFILES_fig6 := quick
 PROFILES_fig7 := paper
+PROFILES_figS2 := recurrent
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 TRAINED := fig6 fig7 figS2 figE3
@@ -22,7 +23,7 @@ SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick|paper] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(JOBS)]"
+	@echo "make TARGET [PROFILE=quick|paper|recurrent] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(JOBS)]"
 	@sed -n 's/^\([a-z0-9A-Z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 fig1: ## one neuron: surrogate derivative = derivative of the expected spike
@@ -41,7 +42,7 @@ $(THEORY): $(READY)
 
 fig6: ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
 fig7: ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: no training)
-figS2: ## train and draw Figure S2: back-propagation through the reset, four surrogates (15 minutes)
+figS2: ## train and draw Figure S2: back-propagation through the reset, four surrogates (15 minutes; PROFILE=recurrent: 25)
 figE3: ## steepness and escape functions (4 minutes); OVERRIDES="surrogate.beta=1,3,10" draws these values
 $(TRAINED): $(READY)
 	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))

@@ -35,7 +35,7 @@ def compute(runs, **_) -> dict:
             surrogates of the paper; others are drawn.
 
     Raises:
-        UserError: if one of the runs is missing, or they differ in data, epochs or batch size.
+        UserError: if one of the runs is missing, or they differ in data, epochs, batch size or recurrence.
     """
     grouped = _grouped(runs)
     names = sorted(grouped, key=lambda name: list(SURROGATES).index(name) if name in SURROGATES else len(SURROGATES))
@@ -44,7 +44,7 @@ def compute(runs, **_) -> dict:
     numbers = {
         "seeds": seeds,
         **data,
-        "scale": scale(data | {"seeds": seeds}),
+        "scale": f"{_network(runs)} network; {scale(data | {'seeds': seeds})}",
         "chance": 1 / len(runs[0].rasters["class_names"]),
         "beta": {name: grouped[name][GRADIENTS[0]][MODES[0]][0].config["surrogate"].get("beta") for name in names},
         "curves": _each(grouped, names, lambda cell: {s: mean_curve(cell, "accuracy", s) for s in SPLITS}),
@@ -66,6 +66,14 @@ def _grouped(runs) -> dict:
     if len(seeds) != 1:
         raise UserError("figure S2 needs the same seeds for every surrogate, with the reset attached and detached")
     return grouped
+
+
+def _network(runs) -> str:
+    """Recurrent or feed-forward: whether the reset is the only loop through which errors pass back in time."""
+    kinds = {"recurrent" if any(run.config["task"]["recurrent_kernels"]) else "feed-forward" for run in runs}
+    if len(kinds) > 1:
+        raise UserError("figure S2 needs runs of one network, not some with and some without recurrent connections")
+    return kinds.pop()
 
 
 def _surrogate(run) -> str:

@@ -31,7 +31,7 @@ DETACHED = {"ScaledSigmoidDerivative": 0.85, "SuperSpike": 0.9, "SigmoidDerivati
 LOST = {"ScaledSigmoidDerivative": 0.0, "SuperSpike": 0.0, "SigmoidDerivative": 0.3, "ScaledSuperSpike": 0.5}
 
 
-def reset_runs(seeds=(1, 2, 3), lost=LOST, detached=DETACHED, jitter=0.01, **other):
+def reset_runs(seeds=(1, 2, 3), lost=LOST, detached=DETACHED, jitter=0.01, recurrent=0, **other):
     """Runs like the paper's: an attached reset costs ``lost``; seeds differ, attached ones the other way round."""
     runs = []
     for mode in ("deterministic", "escape_noise"):
@@ -44,7 +44,7 @@ def reset_runs(seeds=(1, 2, 3), lost=LOST, detached=DETACHED, jitter=0.01, **oth
                         "neuron": {"mode": mode, "reset_gradient": gradient},
                         "surrogate": {"_target_": f"sgtheory.neurons.{name}", "beta": 10.0},
                         "trainer": {"epochs": 8},
-                        "task": {"batch_size": 20},
+                        "task": {"batch_size": 20, "recurrent_kernels": [recurrent]},
                     }
                     curve = [0.1] * 7 + [final, final]
                     curves = {("accuracy", "validation"): curve, ("accuracy", "training"): [accuracy] * 8}
@@ -62,7 +62,9 @@ def test_s2_the_claims_of_the_paper_hold_for_runs_like_the_papers():
     claims = figS2.compute(reset_runs())["claims"]
     assert [claim.id for claim in claims] == [f"C9.{number}" for number in range(1, 7)]
     assert not failing(claims)
-    assert "digits: 800 training, 400 validation, 500 test samples; 8 epochs" in claims[0].measured
+    assert (
+        "feed-forward network; digits: 800 training, 400 validation, 500 test samples; 8 epochs" in claims[0].measured
+    )
 
 
 @pytest.mark.parametrize(
@@ -111,6 +113,7 @@ def test_s2_runs_that_cannot_be_compared_are_refused():
         ([r for r in good if r.config["neuron"]["reset_gradient"] == "detached"], "reset attached"),
         ([r for r in good if "SigmoidD" not in r.config["surrogate"]["_target_"]], "Sigmoid"),
         (good + good[:1], "needs the same seeds"),
+        (good + reset_runs(seeds=(4,), recurrent=5), "some with and some without recurrent connections"),
         (good + reset_runs(seeds=(4,), test_samples=7), "test_samples is 500 and 7"),
         (good + reset_runs(seeds=(4,), detached={"SuperSpike": 0.9}), "the same seeds for every surrogate"),
     ):
