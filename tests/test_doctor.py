@@ -9,7 +9,8 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def doctor():
+def doctor(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "250")  # no sentence is broken
     spec = importlib.util.spec_from_file_location("doctor", ROOT / "scripts" / "doctor.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
