@@ -54,8 +54,8 @@ claims: $(READY) ## every claim of the paper: measured, expected, verdict; fails
 report: $(READY) ## figures/report.html: claims, figures, configurations and machines on one page
 	$(RUN) scripts/report.py --html
 
-test: $(READY) ## run the test suite (minutes)
-	$(RUN) -m pytest
+test: $(READY) ## run the test suite, one process for each core (minutes)
+	$(RUN) -m pytest -n $(JOBS)
 
 test-slow: $(READY) ## run the slow tests as well
 	$(RUN) -m pytest -m "slow or not slow"

@@ -43,10 +43,10 @@ def test_every_surrogate_builds_in_every_mode(neuron, surrogate):
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_composes(experiment):
-    (first, *_) = expand([f"experiment={experiment}"])
-    small = TINY if first.task.name == "classification" else ()
-    configs = expand([f"experiment={experiment}", *small])
-    for config in {(c.neuron.mode, c.surrogate._target_): c for c in configs}.values():
+    for mode in ("deterministic", "escape_noise"):
+        config = composed(f"experiment={experiment}", f"neuron={mode}")
+        if config.task.name == "classification":
+            config = composed(f"experiment={experiment}", f"neuron={mode}", *TINY)
         prepare(config)
 
 

@@ -255,6 +255,7 @@ def test_e3_is_drawn_with_any_number_of_values(seeds, tmp_path):
 # -- from a sweep to the figure ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_e3_from_training_to_figure(script, tmp_path):
     """As `make figE3` does, small, with other values than those of the experiment."""
     overrides = ("experiment=figE3", "trainer.epochs=10", "surrogate.beta=1,20", "seed=1,2", "escape=sigmoid,erf")
