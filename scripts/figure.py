@@ -54,7 +54,8 @@ def main(arguments: list[str]) -> None:
     else:
         runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
     try:
-        numbers = {**module.compute(runs, **settings), "provenance": provenance(arguments, settings, runs)}
+        said = [f"records={Path(own['records']).name}"] if own["records"] else []
+        numbers = {**module.compute(runs, **settings), "provenance": provenance(overrides + said, settings, runs)}
         paths = save_figure(name, module.draw, numbers, own["output"])
     except ParameterError as error:
         raise ParameterError(f"{name}: {error.name}", error.value, error.allowed) from None

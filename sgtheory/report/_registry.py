@@ -144,6 +144,10 @@ TOPICS = {
 KNOWN = {
     "C3.averaging": Known("averaging over paths removes the variance and leaves the bias", "docs/theory.md"),
     "C5.small": Known("small is the angle to the mean over paths, not the distance from it", "docs/theory.md"),
+    **dict.fromkeys(
+        ("C9.5", "C9.6"),
+        Known("without recurrence, and with SMORMS3, scaling does not matter", "docs/discrepancies.md"),
+    ),
     "C10.2": Known(
         "there is a difference, which is the trial-to-trial noise of the stochastic network", "docs/discrepancies.md"
     ),
