@@ -6,9 +6,9 @@ import math
 from hydra.utils import instantiate
 
 from sgtheory.figures import LABELS, Claim
-from sgtheory.lif import Noise
-from sgtheory.networks import ConvShape, ConvSNN, fluctuation_driven_std
+from sgtheory.networks import ConvSNN, fluctuation_driven_std
 from sgtheory.neurons import LIFParameters
+from sgtheory.tasks.classification import ClassificationSettings
 from sgtheory.training import expand, prepare
 
 SHD_CHANNELS, SHD_CLASSES = 700, 20
@@ -84,11 +84,10 @@ def _classification() -> Claim:
 def _conv_snn(mode: str) -> tuple[ConvSNN, int]:
     """The network of the task with its initial weights, and the number of time steps; without a data set."""
     (config,) = expand(["task=classification", f"neuron={mode}"])
-    task, neuron = config.task, config.neuron
-    columns = (task.channels, task.kernels, task.strides, task.paddings, task.recurrent_kernels)
-    shapes = [ConvShape(*row) for row in zip(*columns, strict=True)]
-    hidden = LIFParameters(**{key: value for key, value in neuron.items() if key != "mode"})
-    readout = LIFParameters(task.readout_tau_mem, task.readout_tau_syn, neuron.dt)
-    net = ConvSNN(SHD_CHANNELS, shapes, SHD_CLASSES, hidden, readout, instantiate(config.surrogate))
-    net.initialise(Noise(config.seed), task.sigma_u, task.initial_rate, task.alpha)
-    return net, task.steps or round(task.duration / neuron.dt)
+    task, neuron = (
+        {k: v for k, v in config[name].items() if k not in ("_target_", "mode")} for name in ("task", "neuron")
+    )
+    settings, parameters = ClassificationSettings(**task), LIFParameters(**neuron)
+    net = settings.network(SHD_CHANNELS, SHD_CLASSES, parameters, instantiate(config.surrogate))
+    settings.initialise(net, config.seed)
+    return net, settings.time_steps(parameters.dt)

@@ -15,7 +15,7 @@ from sgtheory.errors import ParameterError, UserError, require_choice, require_p
 from sgtheory.files import atomic_path
 from sgtheory.lif import Noise
 from sgtheory.networks import ConvShape, ConvSNN
-from sgtheory.neurons import LIFParameters, Step
+from sgtheory.neurons import LIFParameters, Step, SurrogateDerivative
 from sgtheory.optimisers import make_optimiser
 from sgtheory.tasks._classification_losses import LOSSES, regulariser
 from sgtheory.tasks._classification_replay import Replay
@@ -97,6 +97,21 @@ class ClassificationSettings:
         columns = (self.channels, self.kernels, self.strides, self.paddings, self.recurrent_kernels)
         return [ConvShape(*row) for row in zip(*columns, strict=True)]
 
+    def time_steps(self, dt: float) -> int:
+        """Number of steps of ``dt`` seconds in a sample."""
+        return self.steps or round(self.duration / dt)
+
+    def network(
+        self, inputs: int, classes: int, neuron: LIFParameters, surrogate: SurrogateDerivative, backend: str = "auto"
+    ) -> ConvSNN:
+        """The network of Table 3, or what was made of it, before its weights are drawn."""
+        readout = LIFParameters(self.readout_tau_mem, self.readout_tau_syn, neuron.dt, delay=neuron.delay)
+        return ConvSNN(inputs, self.shapes(), classes, neuron, readout, surrogate, backend, self.recompute)
+
+    def initialise(self, network: ConvSNN, seed: int) -> None:
+        """Draw the initial weights of ``network``."""
+        network.initialise(Noise(seed, stream=INITIAL), self.sigma_u, self.initial_rate, self.alpha)
+
 
 class Classification:
     """The task as the runner sees it: state, one pass over the training set, and what is measured.
@@ -119,15 +134,11 @@ class Classification:
         pair = (stochastic, deterministic)
         self.escape, self.other_escape = pair if self.own_mode == "escape_noise" else pair[::-1]
         self.dt = p.dt
-        self.steps = s.steps or round(s.duration / p.dt)
-        readout = LIFParameters(s.readout_tau_mem, s.readout_tau_syn, p.dt, delay=p.delay)
+        self.steps = s.time_steps(p.dt)
         self.report: Callable[[float], None] = lambda fraction: None
 
         def network(inputs, classes):
-            net = ConvSNN(
-                inputs, s.shapes(), classes, p, readout, context.surrogate, context.trainer.backend, s.recompute
-            )
-            return net.to(self.device)
+            return s.network(inputs, classes, p, context.surrogate, context.trainer.backend).to(self.device)
 
         if s.replay:
             self.replay = Replay(Path(s.replay), network, self.escape, self.noise, self.objective)
@@ -156,7 +167,7 @@ class Classification:
         if not 0 <= s.fano_sample < len(self.test):
             raise ParameterError("task.fano_sample", s.fano_sample, f"must be from 0 to {len(self.test) - 1}")
         self.network = network(self.data.train.channels, self.classes)
-        self.network.initialise(self.noise.at(stream=INITIAL), s.sigma_u, s.initial_rate, s.alpha)
+        s.initialise(self.network, self.seed)
         self.optimiser = make_optimiser(s.optimiser, self.network.parameters(), s.learning_rate)
         self.done = _Sums()
 

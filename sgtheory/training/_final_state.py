@@ -5,18 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sgtheory.training._records import CHECKPOINT, RASTERS
+from sgtheory.training._records import CHECKPOINT, RASTERS, read_arrays
 
 WEIGHTS = "weights.npz"
 WIDTH = 400  # pixels: short rasters are enlarged by whole numbers to about this
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file, none if it is not there."""
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
 
 
 def spike_rasters(directory: Path) -> dict[str, np.ndarray]:

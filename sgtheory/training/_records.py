@@ -68,6 +68,14 @@ def read_records(path: Path) -> pd.DataFrame:
     return frame
 
 
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file, none if it is not there."""
+    if not path.is_file():
+        return {}
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
 @dataclass(frozen=True)
 class Run:
     """A finished run: what figures are made of."""
@@ -94,10 +102,7 @@ def load_run(directory: Path) -> Run:
         raise UserError(f"{directory} holds no finished run")
     try:
         config = json.loads((directory / CONFIG).read_text())
-        rasters = {}
-        if (directory / RASTERS).is_file():
-            with np.load(directory / RASTERS, allow_pickle=False) as arrays:
-                rasters = {name: arrays[name] for name in arrays.files}
+        rasters = read_arrays(directory / RASTERS)
     except Exception as error:
         raise UserError(f"{directory} cannot be read ({type(error).__name__}: {error})") from None
     return Run(directory, config, read_records(directory / RECORDS), rasters)
