@@ -19,7 +19,7 @@ TRAINED := fig6 fig7 figS2 figE3
 SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help theory $(THEORY) $(TRAINED) claims report test test-slow lint doctor benchmark clean
+.PHONY: help theory $(THEORY) $(TRAINED) claims report test test-slow torture lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -58,7 +58,10 @@ test: $(READY) ## run the test suite, one process for each core (minutes)
 	$(RUN) -m pytest -n $(JOBS)
 
 test-slow: $(READY) ## run the slow tests as well
-	$(RUN) -m pytest -m "slow or not slow"
+	$(RUN) -m pytest -m "not torture"
+
+torture: $(READY) ## try to break it: kills at random moments, full disks, mutated files (minutes)
+	$(RUN) -m pytest -m "torture or fuzz" --hypothesis-profile=torture
 
 lint: $(READY) ## check style
 	$(VENV)/bin/ruff check .

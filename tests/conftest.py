@@ -18,6 +18,7 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("sgtheory", deadline=None)  # a busy machine is not a failure
+settings.register_profile("torture", deadline=None, max_examples=3000)
 settings.load_profile("sgtheory")
 
 
