@@ -38,3 +38,9 @@ def require_choice(allowed: tuple, **parameters: object) -> None:
 def first_line(error: BaseException) -> str:
     """What an error says, without the rest of a long message; its type if it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def disk_sentence(error: OSError) -> str:
+    """Which file could not be used, and why."""
+    reason = error.strerror or first_line(error)
+    return f"{error.filename}: {reason}" if error.filename else reason

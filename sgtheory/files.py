@@ -2,9 +2,12 @@
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+MARK = ".tmp"
 
 
 @contextlib.contextmanager
@@ -13,10 +16,16 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
 
     The temporary name keeps the suffix, so that writers which choose a format by it still work. A reader sees the
     old file or the new one, never a part.
+
+    Raises:
+        OSError: of the block, with the name of ``path`` if it was about the temporary file or no file at all.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f"{MARK}{path.suffix}", dir=path.parent)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -27,5 +36,17 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only the owner can read
         temporary.replace(path)
+    except OSError as error:
+        within = re.search(r"errno = (\d+)", str(error))  # HDF5 has it in its text only
+        number = int(within[1]) if within else error.errno
+        if number is None or error.filename not in (None, name):
+            raise
+        raise OSError(number, os.strerror(number), str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Delete what a killed process has left of unfinished files. Only for a directory that no other process uses."""
+    for path in directory.glob(f".*{MARK}*"):
+        path.unlink(missing_ok=True)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 
 from sgtheory.data._download import DownloadError
-from sgtheory.errors import UserError
+from sgtheory.errors import UserError, disk_sentence
 
 
 def parse(description: str, positional: Mapping[str, str], settings: Mapping[str, str], arguments: Sequence[str]):
@@ -58,7 +58,7 @@ def report_errors() -> Iterator[None]:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1 if isinstance(error, DownloadError) else 2)
     except OSError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {disk_sentence(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)

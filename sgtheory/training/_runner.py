@@ -1,6 +1,7 @@
 """The loop: epochs, records, checkpoints, interrupts; the same for every task."""
 
 import contextlib
+import io
 import json
 import logging
 import math
@@ -17,7 +18,7 @@ import torch
 
 from sgtheory import __version__
 from sgtheory.errors import UserError, first_line
-from sgtheory.files import atomic_path
+from sgtheory.files import atomic_path, remove_temporaries
 from sgtheory.training._loggers import NoLogger
 from sgtheory.training._progress import EpochProgress, duration
 from sgtheory.training._records import CHECKPOINT, CONFIG, FINISHED, RASTERS, Records
@@ -92,8 +93,10 @@ def write_json(path: Path, value: dict) -> None:
 
 def save_checkpoint(directory: Path, epoch: int, state: dict) -> None:
     """Write the state before ``epoch``; tensors and plain values only, so that it loads without running code."""
+    content = io.BytesIO()  # torch's own writer hides the reason when a disk is full
+    torch.save({"epoch": epoch, "state": state}, content)
     with atomic_path(directory / CHECKPOINT) as path:
-        torch.save({"epoch": epoch, "state": state}, path)
+        path.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
@@ -155,6 +158,7 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
     with exclusive(directory):
+        remove_temporaries(directory)
         config_path = directory / CONFIG
         if config_path.is_file():
             if json.loads(config_path.read_text()) != json.loads(json.dumps(config)):
@@ -186,6 +190,8 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
     after = int(hasattr(task, "start"))
 
     def save(epoch: int) -> None:
+        if not (directory / CONFIG).is_file():
+            raise UserError(f"{directory} was removed while its run was in progress; the same command starts it again")
         # records first: rows beyond the checkpoint are dropped when it is loaded, missing ones not made up
         records.save(directory)
         save_checkpoint(directory, epoch, task.state())

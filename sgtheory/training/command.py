@@ -16,7 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sgtheory.errors import UserError, first_line
+from sgtheory.errors import UserError, disk_sentence, first_line
 from sgtheory.training._config import fingerprint, identity, one_sentence, prepare
 from sgtheory.training._loggers import make_logger
 from sgtheory.training._progress import SampleProgress
@@ -66,7 +66,8 @@ def launcher() -> Mapping:
 def report_errors() -> Iterator[None]:
     """End the program with one sentence on stderr.
 
-    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if a job could not be submitted or was lost.
+    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if the disk failed or a job could not be
+    submitted or was lost.
     """
     logging.captureWarnings(True)
     try:
@@ -81,6 +82,9 @@ def report_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         fail("interrupted")
         sys.exit(128 + signal.SIGINT)
+    except OSError as error:
+        fail(disk_sentence(error))
+        sys.exit(1)
     except Exception as error:
         if type(error).__module__.partition(".")[0] != "submitit":
             raise
