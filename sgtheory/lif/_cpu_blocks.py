@@ -183,7 +183,8 @@ class LayerOnCPU:
         if not self.keeps_lost:
             return activity.potentials
         potentials = activity.potentials.copy()
-        potentials[:, 1:][activity.spikes(bool)[:, :-1]] = 0
+        with np.errstate(invalid="ignore"):
+            potentials[:, 1:][activity.spikes(bool)[:, :-1]] *= 0
         return potentials
 
     def prepared_surrogate(self, activity: Activity) -> tuple:

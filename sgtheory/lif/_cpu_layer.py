@@ -93,14 +93,14 @@ def forward_layer(
             ends[i + 1] = last
             if same:
                 for e in range(first, last):
-                    u[found[e]] = 0
+                    u[found[e]] *= 0  # not "= 0": a potential that overflowed becomes NaN, as in Eq 18
             for j in range(neurons):
                 u[j] = a_m * u[j] + gain * current[j]
             if n + 1 < steps and keep_lost:
                 copy(u, potentials[b, n + 1])
             if not same:
                 for e in range(first, last):
-                    u[found[e]] = 0
+                    u[found[e]] *= 0
             if n + 1 < steps and not keep_lost:
                 copy(u, potentials[b, n + 1])
             if delay:
@@ -172,13 +172,15 @@ def backward_layer(
     width_below = gradient_sources.shape[2]
     flat_sources = gradient_sources.reshape(gradient_sources.size)
     if positions == 1:  # a row of a product is a sample, or a position of the sample
-        row_steps = width, neurons, steps * width_below
+        apart = recurrent_windows.shape[1]  # columns of zeros times NaN stay out of the next sample
+        row_steps = width, apart, steps * width_below
     else:
+        apart = neurons
         row_steps = post, post, step_back
     g_u = np.empty((together, neurons), dtype)
     g_i = np.empty((together, neurons), dtype)
     g_arrived = np.empty(together * width, dtype)  # gradient of x[n], which is that of I[n+1+delay]
-    g_spikes = np.empty(together * neurons + slack, dtype)
+    g_spikes = np.empty(together * apart + slack, dtype)
     derivative = np.empty(neurons, dtype)
     # The loops over neurons below are short, and over slices that start at 0, on purpose: a compiler vectorises a loop
     # only if it can tell its arrays apart and knows that no index is negative.
@@ -194,7 +196,7 @@ def backward_layer(
                     gi = g_i[k]
                     for j in range(neurons):
                         x[j] = gi[j]
-                gs, counted = g_spikes[k * neurons : (k + 1) * neurons], gradient_counts[b0 + k]
+                gs, counted = g_spikes[k * apart : k * apart + neurons], gradient_counts[b0 + k]
                 if gradient.shape[1]:
                     external = gradient[b0 + k, n, first_gradient : first_gradient + neurons]
                     for j in range(neurons):
@@ -228,13 +230,13 @@ def backward_layer(
                             recurrent_wires[source, 2],
                         )
                 u_n, gu, gi = potentials[b, n], g_u[k], g_i[k]
-                gs = g_spikes[k * neurons : (k + 1) * neurons]
+                gs = g_spikes[k * apart : k * apart + neurons]
                 if kind == GIVEN_SURROGATE:
                     copy(given[b, n], derivative)
                 elif attached and not same and n > 0:  # stored before the reset that the last spike caused
                     copy(u_n, derivative)
                     for e in range(ends[i - 1], ends[i]):
-                        derivative[found[e]] = 0
+                        derivative[found[e]] *= 0
                     surrogate_row(derivative, derivative, theta, kind, beta, scale)
                 else:
                     surrogate_row(derivative, u_n, theta, kind, beta, scale)
@@ -250,7 +252,7 @@ def backward_layer(
                     for j in range(neurons):
                         gi[j] = a_s * gi[j] + gain * gu[j]
                 for e in range(ends[i], ends[i + 1]):
-                    gu[found[e]] = 0
+                    gu[found[e]] *= 0
                 if not same:
                     for j in range(neurons):
                         gi[j] = a_s * gi[j] + gain * gu[j]

@@ -70,4 +70,4 @@ def surrogate_row(out, potential, theta, kind, beta, scale):
                 out[j] = scale * e / ((one + e) * (one + e))
     else:
         for j in range(out.size):
-            out[j] = scale * max(zero, one - beta * abs(potential[j] - theta))
+            out[j] = scale * max(one - beta * abs(potential[j] - theta), zero)  # in this order NaN stays NaN

@@ -13,6 +13,7 @@ MAX_RECURRENT_CHANNELS = 1024  # neurons of a dense layer; more do not fit into 
 MAX_RECURRENT_NEURONS = 8192
 THRESHOLDS_AT_ONCE = 2**24  # of an escape function that the kernels do not know
 MAX_GRID_Y = 65535
+MAX_RECURRENT_WEIGHTS = 2**30  # their indices have 32 bits
 
 
 def cuda_available() -> tuple[bool, str]:
@@ -37,11 +38,13 @@ def lif_cuda(
     """See :func:`sgtheory.lif.lif`. Differentiable once, for ``inputs`` and ``recurrent``; float32.
 
     Raises:
-        ParameterError: for float64, weights on another device, or a recurrent layer that one program cannot hold.
+        ParameterError: for float64, more neurons than a launch has programs for, or a recurrent layer that one program
+            cannot hold.
     """
     from sgtheory.lif import _cuda_ops as ops  # needs triton, which is optional
 
     _require_float32(inputs)
+    _check_size(inputs)
     layer = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT  # [batch, time, position, channel]
     if recurrent is not None:
         _check_recurrent(inputs, recurrent)
@@ -78,11 +81,12 @@ def readout_cuda(inputs: torch.Tensor, parameters: LIFParameters, initial: float
     """See :func:`sgtheory.lif.leaky_readout`. Differentiable; float32.
 
     Raises:
-        ParameterError: for float64.
+        ParameterError: for float64, or more units than a launch has programs for.
     """
     from sgtheory.lif import _cuda_ops as ops
 
     _require_float32(inputs)
+    _check_size(inputs)
     return ops.leaky_filter(inputs, _constants(parameters), initial, parameters.delay, False)
 
 
@@ -119,8 +123,6 @@ def _require_float32(inputs: torch.Tensor) -> None:
 def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
     from sgtheory.lif._cuda_ops import padded
 
-    if recurrent.device != inputs.device:
-        raise ParameterError("recurrent", str(recurrent.device), f"must be on the device of inputs, {inputs.device}")
     channels, positions = inputs.shape[2], inputs.shape[3:].numel()
     if channels > MAX_RECURRENT_CHANNELS or padded(channels, 16) * padded(positions, 1) > MAX_RECURRENT_NEURONS:
         raise ParameterError(
@@ -130,3 +132,12 @@ def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
             f"channels and positions rounded up to powers of two, {MAX_RECURRENT_NEURONS} neurons "
             "(backend 'reference' has no limit)",
         )
+    if recurrent.numel() >= MAX_RECURRENT_WEIGHTS:
+        raise ParameterError("recurrent", list(recurrent.shape), f"must have less than {MAX_RECURRENT_WEIGHTS} weights")
+
+
+def _check_size(inputs: torch.Tensor) -> None:
+    from sgtheory.lif._cuda_ops import BLOCK
+
+    if inputs.shape[2:].numel() > MAX_GRID_Y * BLOCK:
+        raise ParameterError("inputs", list(inputs.shape), f"a layer can have {MAX_GRID_Y * BLOCK} neurons")

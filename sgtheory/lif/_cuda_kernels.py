@@ -164,7 +164,8 @@ def surrogate_derivative(x, beta, scale, SURROGATE: tl.constexpr):
         e = tl.exp(-beta * tl.abs(x))
         return scale * e / ((1 + e) * (1 + e))
     else:
-        return scale * tl.maximum(1 - beta * tl.abs(x), 0.0)
+        line = 1 - beta * tl.abs(x)
+        return scale * tl.where(line < 0, 0.0, line)  # unlike a maximum it leaves NaN as it is
 
 
 @triton.jit

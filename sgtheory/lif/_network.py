@@ -19,8 +19,8 @@ from sgtheory.lif._cpu_blocks import (
 )
 from sgtheory.lif._cpu_wires import Convolution
 from sgtheory.lif._noise import Noise
-from sgtheory.lif._op import checked_backend, leaky_readout, lif
-from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+from sgtheory.lif._op import checked_backend, leaky_readout, lif, require_finite
+from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
 ACTIVITY_AT_ONCE = 48  # samples, where layers run one after the other: bounds the memory for what nobody asked for
 
@@ -91,7 +91,8 @@ def spiking_network(
         counts: spikes of each neuron summed over time, one [batch, channel, position] for each layer, differentiable.
 
     Raises:
-        ParameterError: for inputs or weights of the wrong type or shape.
+        ParameterError: for inputs or weights of the wrong type, shape or device, for weights that are not finite (looked
+            at on the CPU, as are inputs for being 0 or 1), and for missing noise.
     """
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
     if checked_backend(inputs, backend) == "cpu":
@@ -162,7 +163,34 @@ def _checked(inputs, layers, weights, recurrent, readout_weight, noise):
     if inputs.ndim != 4 or inputs.dtype != torch.uint8 or not inputs.shape[1]:
         given = f"{inputs.dtype} of shape {list(inputs.shape)}"
         raise ParameterError("inputs", given, "must be uint8 of shape [batch, time, channel, position], time > 0")
-    return inputs, _shapes(inputs, layers, weights, recurrent, readout_weight), noise or Noise(seed=0)
+    once = inputs[:1] if inputs.stride(0) == 0 else inputs
+    if once.device.type == "cpu" and once.numel() and (largest := int(once.max())) > 1:
+        raise ParameterError("inputs", largest, "must be spikes, 0 or 1")
+    if not layers or not len(layers) == len(weights) == len(recurrent):
+        given = [len(layers), len(weights), len(recurrent)]
+        raise ParameterError("layers, weights, recurrent", given, "must have one entry for each of at least one layer")
+    for index, layer in enumerate(layers):
+        if noise is None and not isinstance(layer.escape, Step):
+            name = type(layer.escape).__name__
+            raise ParameterError("noise", None, f"must be given for {name} of layers[{index}], which is random")
+    shapes = _shapes(inputs, layers, weights, recurrent, readout_weight)
+    _check_numbers(inputs, weights, recurrent, readout_weight)
+    return inputs, shapes, noise or Noise(seed=0)
+
+
+def _check_numbers(inputs, weights, recurrent, readout_weight) -> None:
+    """Weights must be finite, of one type, and where the inputs are."""
+    dtype = readout_weight.dtype
+    if dtype not in (torch.float32, torch.float64):
+        raise ParameterError("readout_weight", str(dtype), "must be float32 or float64")
+    named = {"readout_weight": readout_weight}
+    named |= {f"weights[{index}]": weight for index, weight in enumerate(weights)}
+    named |= {f"recurrent[{index}]": weight for index, weight in enumerate(recurrent) if weight is not None}
+    for name, weight in named.items():
+        if weight.dtype != dtype or weight.device != inputs.device:
+            allowed = f"must be {dtype} on {inputs.device} like readout_weight and inputs"
+            raise ParameterError(name, f"{weight.dtype} on {weight.device}", allowed)
+        require_finite(name, weight)
 
 
 def _layer_by_layer(inputs, layers, weights, recurrent, readout, readout_weight, noise, backend):
@@ -189,12 +217,12 @@ def _shapes(inputs, layers, weights, recurrent, readout_weight) -> list[tuple[in
     for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
         channels, positions = shapes[-1]
         name = f"weights[{index}]"
-        if weight.ndim != 3 or weight.shape[1] != channels or layer.positions(positions, weight.shape[2]) < 1:
+        if weight.ndim != 3 or weight.shape[1] != channels or not weight.numel() or layer.positions(positions, weight.shape[2]) < 1:
             below = f"{channels} channels and {positions} positions"
             raise ParameterError(name, list(weight.shape), f"must be [post, pre, kernel] and fit {below} below")
         post = weight.shape[0]
         if within is not None and (
-            list(within.shape[:2]) != [post, post] or within.ndim != 3 or not within.shape[2] % 2
+            within.ndim != 3 or list(within.shape[:2]) != [post, post] or not within.shape[2] % 2
         ):
             allowed = f"must be None or [{post}, {post}, odd kernel]"
             raise ParameterError(f"recurrent[{index}]", list(within.shape), allowed)
@@ -215,7 +243,7 @@ class _Blocks:
         self.sources = inputs.mT.reshape(batch, steps, -1).contiguous().numpy()
         channels, positions = shapes[-1]
         units = len(readout_weight)
-        last = readout_weight.detach().view(units, channels, positions).mT.reshape(units, -1)
+        last = readout_weight.detach().reshape(units, channels, positions).mT.reshape(units, -1)
         self.stack = [
             LayerOnCPU(
                 layer.parameters,
@@ -254,6 +282,7 @@ class _NetworkOnCPU(torch.autograd.Function):
         batch, steps, units = *inputs.shape[:2], len(readout_weight)
         network = _Blocks(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
         ctx.network, ctx.shapes, ctx.recurrent = network, shapes, recurrent
+        ctx.save_for_backward(readout_weight, *tensors)
         ctx.set_materialize_grads(False)
 
         potentials = np.empty((batch, steps, units), network.readout.weight.dtype)
@@ -280,6 +309,9 @@ class _NetworkOnCPU(torch.autograd.Function):
     def backward(ctx, gradient, *gradient_counts):
         network = ctx.network
         batch, steps, _ = network.sources.shape
+        weights = ctx.saved_tensors  # complains if they were changed since: the passes read them where they are
+        if not batch:
+            return (None,) * 7 + tuple(map(torch.zeros_like, weights))
         units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype
         gradient = np.zeros((batch, steps, units), dtype) if gradient is None else gradient.contiguous().numpy()
         counts = [None if g is None else g.mT.reshape(batch, -1).contiguous().numpy() for g in gradient_counts]

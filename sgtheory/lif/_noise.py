@@ -72,10 +72,12 @@ class Noise:
         """``samples``, or 0 ... batch-1. Shape [batch], int64.
 
         Raises:
-            ParameterError: if ``samples`` has another length or leaves [0, 2**32).
+            ParameterError: if ``samples`` has another length or type, or leaves [0, 2**32).
         """
         if self.samples is None:
             return torch.arange(batch)
+        if self.samples.is_floating_point():
+            raise ParameterError("samples", str(self.samples.dtype), "must be whole numbers, int64")
         samples = self.samples.detach().to(device="cpu", dtype=torch.int64)
         if samples.shape != (batch,):
             raise ParameterError("samples", list(samples.shape), f"must hold one index for each of {batch} samples")

@@ -48,11 +48,15 @@ def lif(
         potential: U[n], same shape, without gradient, or None.
 
     Raises:
-        ParameterError: for inputs of another shape or type, missing noise, or a backend that is not available.
+        ParameterError: for inputs of another shape or type, missing noise, recurrent weights that do not fit or are
+            not finite, or a backend that is not available.
 
     The same seed gives the same spikes on every backend; gradients agree to rounding. Inputs that all trials share
     may be given as ``inputs.expand(trials, -1, -1)``, which costs no memory. With channels, memory in the order
     [batch, time, position, channel] (a transposed view) avoids a copy, and that is how the result is laid out.
+
+    NaN and infinite inputs are computed with, by the same rules everywhere: S[n] = 0 where U[n] is NaN, and
+    infinity times 0, where a reset meets an overflow, is NaN.
 
     >>> from sgtheory.neurons import SuperSpike
     >>> inputs = torch.full((1, 6, 1), 4.0)
@@ -97,6 +101,8 @@ def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: floa
         U[1] ... U[time], [batch, time, unit], differentiable.
     """
     _check_inputs(inputs)
+    if inputs.ndim != 3:
+        raise ParameterError("inputs", list(inputs.shape), "must have the shape [batch, time, unit]")
     if checked_backend(inputs, "auto") == "cuda":
         return readout_cuda(inputs, parameters, initial)
     return readout_reference(inputs, parameters, initial)
@@ -129,9 +135,19 @@ def _check_inputs(inputs: torch.Tensor) -> None:
         )
 
 
+def require_finite(name: str, weight: torch.Tensor) -> None:
+    """Refuse weights that some backends add where there is a spike and others multiply by 0 where there is none.
+
+    Not on a GPU, which would have to be waited for.
+    """
+    if weight.device.type == "cpu" and not (finite := weight.isfinite()).all():
+        wrong = weight.numel() - int(finite.sum())
+        raise ParameterError(name, f"{wrong} of {weight.numel()} numbers not finite", "must be finite")
+
+
 def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
     neurons = inputs.shape[2]
-    dense, kernel = inputs.ndim == 3, recurrent.shape[-1]
+    dense, kernel = inputs.ndim == 3, recurrent.shape[-1] if recurrent.ndim else 0
     expected = [neurons, neurons] if dense else [neurons, neurons, kernel]
     if list(recurrent.shape) != expected or recurrent.dtype != inputs.dtype or not (dense or kernel % 2):
         allowed = f"[{neurons}, {neurons}]" if dense else f"[{neurons}, {neurons}, odd kernel]"
@@ -140,3 +156,6 @@ def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
             f"{recurrent.dtype} of shape {list(recurrent.shape)}",
             f"must be {inputs.dtype} of shape {allowed} for inputs of shape {list(inputs.shape)}",
         )
+    if recurrent.device != inputs.device:
+        raise ParameterError("recurrent", str(recurrent.device), f"must be on the device of inputs, {inputs.device}")
+    require_finite("recurrent", recurrent)

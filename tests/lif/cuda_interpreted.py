@@ -154,7 +154,8 @@ def test_what_is_refused():
     refused(torch.zeros(1, 2, 3, dtype=torch.float64), None, "float32")
     refused(torch.zeros(1, 2, 1025), torch.zeros(1025, 1025), "1024 channels")
     refused(torch.zeros(1, 2, 64, 129), torch.zeros(64, 64, 3), "8192 neurons")
-    refused(torch.zeros(1, 2, 3), torch.zeros(3, 3, device="meta"), "on the device")
+    refused(torch.empty(1, 2, 65535 * 256 + 1, device="meta"), None, "16776960 neurons")
+    refused(torch.zeros(1, 2, 3, 4), torch.empty(3, 3, 2**27 + 1, device="meta"), "less than 1073741824 weights")
     with pytest.raises(ParameterError, match="float32"):
         _cuda.readout_cuda(torch.zeros(1, 2, 3, dtype=torch.float64), LIFParameters(), 0.0)
 
