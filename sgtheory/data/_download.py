@@ -10,7 +10,7 @@ from pathlib import Path
 import requests
 import urllib3
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from sgtheory.data._shd import SHD_MD5, load_shd, md5
 from sgtheory.errors import UserError
@@ -21,6 +21,8 @@ SHD_SUFFIXES = (".gz", ".zip", "")  # in the order of preference
 RADCLIFFE_SERVER = "https://raw.githubusercontent.com/fmi-basel/surrogate-gradient-theory/main"
 RADCLIFFE_FILE = "Spike_train_matching/experiments/dataset/oxford.png"
 RADCLIFFE_SIZE = (189, 200)  # width, height
+FILE_AT_MOST = 2**31  # bytes: ten times the largest that is asked for
+CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)")
 TEMPORARY = {408, 425, 429, 500, 502, 503, 504}  # HTTP errors that may be gone at the next attempt
 
 log = logging.getLogger("sgtheory")
@@ -120,7 +122,9 @@ def _receive(url: str, part: Path, size: int, progress: Progress | None, timeout
         headers["Range"] = f"bytes={size}-"
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
         code = answer.status_code
-        content_range = re.match(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)", answer.headers.get("Content-Range", ""))
+        content_range = re.match(
+            r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)", answer.headers.get("Content-Range", "")
+        )
         total = None
         if content_range and content_range[2] != "*":
             total = int(content_range[2])
@@ -137,11 +141,14 @@ def _receive(url: str, part: Path, size: int, progress: Progress | None, timeout
             raise DownloadError(f"{url} cannot be fetched (HTTP {code})")
         if code == 200:
             size, length = 0, answer.headers.get("Content-Length", "")
-            total = int(length) if length.isdigit() else None
+            total = int(length) if length.isdecimal() else None
         with open(part, "ab" if code == 206 else "wb") as file:
             for block in answer.raw.stream(1 << 16, decode_content=False):
                 file.write(block)
                 size += len(block)
+                if size > FILE_AT_MOST:
+                    file.truncate(0)
+                    raise DownloadError(f"{url} is not the right file: it is larger than {FILE_AT_MOST >> 30} GiB")
                 if progress:
                     progress(part.name.removesuffix(".part"), size, total)
             file.flush()
@@ -259,10 +266,11 @@ def fetch_radcliffe(
 
 def _is_radcliffe(path: Path) -> None:
     try:
-        with Image.open(path) as picture:
-            picture.load()
+        with Image.open(path, formats=("PNG",)) as picture:
             size, mode = picture.size, picture.mode
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
+            if size == RADCLIFFE_SIZE:  # a larger one may be a bomb
+                picture.load()
+    except Exception:  # what a decoder raises for a damaged file differs
         raise UserError(f"{path} is not a picture") from None
     if size != RADCLIFFE_SIZE or mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
         raise UserError(f"{path} is a picture of {size[0]} x {size[1]} pixels ({mode}), not of 189 x 200")

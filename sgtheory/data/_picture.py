@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sgtheory.errors import ParameterError, UserError, require_choice
+from sgtheory.errors import ParameterError, UserError, first_line, require_choice
 
 MAX_PIXELS = 64_000_000
+FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # not those for which Pillow starts another program
 RADCLIFFE = Path(__file__).with_name("radcliffe.png")
 
 
@@ -60,7 +61,8 @@ def load_target(
     own picture gives the authors' own target with ``steps=None, method="threshold", threshold=0.85, channel="red"``.
 
     Args:
-        image: a picture in any format that Pillow reads, of at most 64 megapixels; of an animation the first frame.
+        image: a picture (PNG, JPEG, GIF, BMP, TIFF, WebP, PPM) of at most 64 megapixels; of an animation the first
+            frame.
             None is the drawing of the Radcliffe Camera that comes with the package, 200 x 198 black or white pixels.
         rows: number of neurons; neuron 0 is the top row.
         steps: number of time steps; None keeps the proportions of the picture (its own width if it is ``rows`` high).
@@ -103,8 +105,8 @@ def _read_grey(path: Path, channel: str) -> Image.Image:
         raise UserError(f"{path} does not exist or is not a file: give the path of a picture (PNG, JPEG, ...)")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # refused by our own, lower limit
-            with Image.open(path) as image:
+            warnings.simplefilter("ignore")  # of bombs, refused by our own, lower limit, and of damage that is mended
+            with Image.open(path, formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 return _to_grey(ImageOps.exif_transpose(image), channel)
@@ -113,7 +115,7 @@ def _read_grey(path: Path, channel: str) -> Image.Image:
     except UnidentifiedImageError as error:
         raise UserError(f"{path} is not a picture in a known format: give a PNG, JPEG or similar file") from error
     except Exception as error:  # what a decoder raises for a damaged file differs from format to format
-        raise UserError(f"{path} cannot be read as a picture, it may be damaged: {error}") from error
+        raise UserError(f"{path} cannot be read as a picture, it may be damaged: {first_line(error)}") from error
 
 
 def _to_grey(image: Image.Image, channel: str) -> Image.Image:

@@ -12,8 +12,10 @@ from sgtheory.data._inner_ear import InnerEar
 from sgtheory.data._shd import SHD_KEYS, SpikeDataset
 from sgtheory.data._spoken_digits import Progress
 from sgtheory.data._threads import map_threads
-from sgtheory.errors import UserError
+from sgtheory.errors import UserError, first_line
 
+MAX_SECONDS, MAX_CHANNELS = 20, 8  # of a recording
+MIN_RATE, MAX_RATE = 4000, 384_000  # Hz
 SUFFIXES = (".wav", ".flac", ".ogg", ".aif", ".aiff")
 HEIDELBERG_DIGITS = re.compile(r"lang-(english|german)_speaker-(\d+)_trial-\d+_digit-(\d)")
 
@@ -42,8 +44,6 @@ def recordings_to_spikes(
     Raises:
         UserError: naming what is missing, a recording that cannot be read or one that has no class.
     """
-    import soundfile  # loads a library of the system, which nothing else needs
-
     directory, ear = Path(directory), ear or InnerEar()
     paths = _find(directory, files)
     if all(HEIDELBERG_DIGITS.match(path.name) for path in paths):
@@ -59,9 +59,8 @@ def recordings_to_spikes(
 
     def hear(i: int) -> tuple[np.ndarray, np.ndarray]:
         try:
-            sound, sample_rate = soundfile.read(paths[i], always_2d=True)
-            return ear.spikes(sound.mean(axis=1), sample_rate, np.random.default_rng((seed, i)))
-        except (soundfile.LibsndfileError, UserError) as error:
+            return ear.spikes(*_listen(paths[i]), np.random.default_rng((seed, i)))
+        except UserError as error:
             raise UserError(f"{paths[i]} cannot be used: {error}") from None
 
     times, units = [], []
@@ -75,10 +74,29 @@ def recordings_to_spikes(
     return SpikeDataset.from_samples(times, units, labels, keys, name, speakers, ear.channels)
 
 
+def _listen(path: Path) -> tuple[np.ndarray, int]:
+    """Sound of a recording, the mean of its channels, and its sample rate (Hz)."""
+    import soundfile  # loads a library of the system, which nothing else needs
+
+    try:
+        with soundfile.SoundFile(path) as recording:
+            rate, channels, seconds = recording.samplerate, recording.channels, recording.frames / recording.samplerate
+            if not (MIN_RATE <= rate <= MAX_RATE and channels <= MAX_CHANNELS and seconds <= MAX_SECONDS):
+                raise UserError(
+                    f"it has {channels} channels of {seconds:.3g} s at {rate} Hz, and at most {MAX_CHANNELS} channels "
+                    f"of {MAX_SECONDS} s at {MIN_RATE} to {MAX_RATE} Hz are heard"
+                )
+            return recording.read(always_2d=True).mean(axis=1), rate
+    except UserError:
+        raise
+    except Exception as error:  # what the library raises for a damaged file differs from format to format
+        raise UserError(first_line(error)) from None
+
+
 def _find(directory: Path, files: Collection[str] | None) -> list[Path]:
     if not directory.is_dir():
         raise UserError(f"{directory} is not a folder")
-    paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES)
+    paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     if files is not None:
         wanted = set(files)
         paths = [path for path in paths if {path.name, path.relative_to(directory).as_posix()} & wanted]

@@ -7,20 +7,17 @@ sample and the names of the classes, ``keys``.
 """
 
 import functools
-import gzip
 import hashlib
-import io
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import h5py
 import numba
 import numpy as np
 
+from sgtheory.data._hdf5 import column, open_hdf5
 from sgtheory.errors import ParameterError, UserError, require_positive
 from sgtheory.files import atomic_path
 
@@ -37,7 +34,15 @@ SHD_MD5 = {
     "shd_test.h5.gz": "3062a80ec0c5719404d5b02e166543b1",
     "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
 }
-SAMPLES_AT_ONCE = 1024  # read together; bounds the memory that the reader needs beside its result
+SAMPLES_AT_ONCE = 16  # read together; bounds the memory that a file needs which is refused
+NAME_AT_MOST = 200  # characters
+COLUMNS = {  # of a file: where, kinds of numpy dtypes, whether there is an array for each sample
+    "times": ("spikes/times", "f", True),
+    "units": ("spikes/units", "iu", True),
+    "labels": ("labels", "iu"),
+    "speakers": ("extra/speaker", "iu"),
+    "keys": ("extra/keys", "S"),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,32 +161,48 @@ def load_shd(path: str | os.PathLike, name: str | None = None, channels: int = S
             number; if a time is negative or not finite, a unit or a label out of range. Names file and sample.
     """
     path = Path(path)
-    try:
-        with h5py.File(_hdf5(path), "r") as file:
-            return _read(file, path, name or dataset_name(path, file.attrs), channels)
-    except FileNotFoundError:
-        raise UserError(f"{path} is not there") from None
-    except KeyError as error:
-        raise UserError(f"{path} is not in the format of SHD: {error.args[0]}") from None
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} cannot be read, it may be truncated: {error}") from None
+    stored_name, columns = _read(path)
+    labels, speakers = columns["labels"], columns["speakers"]
+    keys = columns["keys"] or tuple(str(label) for label in range(len(SHD_KEYS)))  # their order is not known
+    bad = np.flatnonzero((labels < 0) | (labels >= len(keys)))
+    if len(bad):
+        raise UserError(f"{path}: label {labels[bad[0]]} of sample {bad[0]} is not from 0 to {len(keys) - 1}")
+    lengths, other = ([len(array) for array in columns[what]] for what in ("times", "units"))
+    for i, (a, b) in enumerate(zip(lengths, other, strict=True)):
+        if a != b:
+            raise UserError(f"{path}: sample {i} has {a} times, but {b} units")
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    with np.errstate(over="ignore"):  # infinity is refused below
+        times = np.concatenate(columns.pop("times")).astype(np.float32)
+    units = np.concatenate(columns.pop("units"))
+    for what, values, wrong, allowed in (
+        ("time", times, ~((times >= 0) & np.isfinite(times)), "a finite number of at least 0"),
+        ("unit", units, (units < 0) | (units >= channels), f"from 0 to {channels - 1}"),
+    ):
+        if wrong.any():
+            event = wrong.argmax()
+            sample = np.searchsorted(offsets, event, side="right") - 1
+            raise UserError(f"{path}: {what} {values[event]} in sample {sample} is not {allowed}")
+    arrays = times, units.astype(np.uint16), offsets, labels.astype(np.int64), speakers.astype(np.int64)
+    return SpikeDataset(*arrays, keys, name or dataset_name(path, stored_name), channels)
 
 
-def dataset_name(path: Path, attributes: Mapping = {}) -> str:
+def dataset_name(path: Path, stored: str | None = None) -> str:
     """What the data in ``path`` are to be called.
 
-    "SHD" only if the MD5 sum is that of the official file. Otherwise the attribute ``name`` of the file, else the first
+    "SHD" only if the MD5 sum is that of the official file. Otherwise the name ``stored`` in the file, else the first
     heading of a README.md beside it, else "SHD format, " and the name of its directory.
     """
     if path.name in SHD_MD5 and md5(path) == SHD_MD5[path.name]:
         return "SHD"
-    if "name" in attributes:
-        return str(attributes["name"])
+    if stored:
+        return stored
     readme = path.parent / "README.md"
     if readme.is_file():
-        for line in readme.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("# ") and line[2:].strip():
-                return line[2:].strip()
+        with readme.open(encoding="utf-8", errors="replace") as file:
+            for line in file.read(2**16).splitlines():
+                if line.startswith("# ") and line[2:].strip():
+                    return line[2 : NAME_AT_MOST + 2].strip()
     return f"SHD format, {path.absolute().parent.name}"
 
 
@@ -211,58 +232,55 @@ def write_shd(path: str | os.PathLike, data: SpikeDataset, provenance: Mapping[s
         file["extra/keys"] = np.array([key.encode() for key in data.keys])
 
 
-def _hdf5(path: Path) -> Path | io.BytesIO:
-    """The HDF5 file in ``path``: itself, or unpacked in memory."""
-    if path.suffix == ".gz":
-        with gzip.open(path) as packed:
-            return io.BytesIO(packed.read())
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-            outside = [name for name in names if name.startswith(("/", "\\")) or ".." in PurePosixPath(name).parts]
-            if outside:
-                raise UserError(f"{path} is refused: it contains a path outside of its folder, {outside[0]!r}")
-            members = [name for name in names if PurePosixPath(name).name == path.stem]
-            if len(members) != 1:
-                raise UserError(f"{path} does not contain {path.stem}")
-            return io.BytesIO(archive.read(members[0]))
-    return path
+def _read(path: Path) -> tuple[str | None, dict[str, list | tuple | np.ndarray]]:
+    """Name and columns of a file as they are stored, all of the same length but for the keys."""
+    with open_hdf5(path) as file:
+        stored = {name: column(file, path, *how) for name, how in COLUMNS.items()}
+        for name in ("times", "units", "labels"):
+            if stored[name] is None:
+                raise UserError(f"{path} is not in the format of SHD: it has no {COLUMNS[name][0]}")
+        samples = len(stored["times"])
+        if not samples:
+            raise UserError(f"{path} contains no samples")
+        for name in ("units", "labels", "speakers"):
+            if stored[name] is not None and len(stored[name]) != samples:
+                where = COLUMNS[name][0]
+                raise UserError(f"{path}: {samples} samples in spikes/times, but {len(stored[name])} in {where}")
+        columns = {name: _ragged(stored[name], path) for name in ("times", "units")}
+        columns["labels"] = stored["labels"][:]
+        columns["speakers"] = np.full(samples, -1) if stored["speakers"] is None else stored["speakers"][:]
+        columns["keys"] = () if stored["keys"] is None else tuple(map(_class_name, stored["keys"]))
+        return _stored_name(file), columns
 
 
-def _read(file: h5py.File, path: Path, name: str, channels: int) -> SpikeDataset:
-    all_times, all_units = file["spikes/times"], file["spikes/units"]
-    labels = file["labels"][:]
-    if len(labels) == 0:
-        raise UserError(f"{path} contains no samples")
-    keys = tuple(key.decode() for key in file["extra/keys"][:]) if "extra/keys" in file else ()
-    keys = keys or tuple(str(label) for label in range(len(SHD_KEYS)))  # their order is not known
-    speakers = file["extra/speaker"][:] if "extra/speaker" in file else np.full(len(labels), -1)
-    for what, column in (("units", all_units), ("labels", labels), ("extra/speaker", speakers)):
-        if len(column) != len(all_times):
-            raise UserError(f"{path}: {len(all_times)} samples in spikes/times, but {len(column)} in {what}")
-    bad = np.flatnonzero((labels < 0) | (labels >= len(keys)))
-    if len(bad):
-        raise UserError(f"{path}: label {labels[bad[0]]} of sample {bad[0]} is not from 0 to {len(keys) - 1}")
+def _ragged(stored: h5py.Dataset, path: Path) -> list[np.ndarray]:
+    """The arrays of a dataset, which together are smaller than the file unless many samples share one array."""
+    arrays, left = [], stored.file.id.get_filesize()
+    for start in range(0, len(stored), SAMPLES_AT_ONCE):
+        block = stored[start : start + SAMPLES_AT_ONCE]
+        left -= sum(array.nbytes for array in block)
+        if left < 0:
+            raise UserError(f"{path} is refused: {stored.name} is larger than the file")
+        arrays.extend(block)
+    return arrays
 
-    times, units, lengths = [], [], []
-    for start in range(0, len(labels), SAMPLES_AT_ONCE):
-        block = slice(start, start + SAMPLES_AT_ONCE)
-        block_times, block_units = all_times[block], all_units[block]
-        for i, (t, u) in enumerate(zip(block_times, block_units, strict=True), start):
-            if len(t) != len(u):
-                raise UserError(f"{path}: sample {i} has {len(t)} times, but {len(u)} units")
-            lengths.append(len(t))
-        t, u = np.concatenate(block_times).astype(np.float32), np.concatenate(block_units)
-        for what, values, wrong, allowed in (
-            ("time", t, ~((t >= 0) & np.isfinite(t)), "a finite number of at least 0"),
-            ("unit", u, (u < 0) | (u >= channels), f"from 0 to {channels - 1}"),
-        ):
-            if wrong.any():
-                event = wrong.argmax()
-                sample = start + np.searchsorted(np.cumsum(lengths[start:]), event, side="right")
-                raise UserError(f"{path}: {what} {values[event]} in sample {sample} is not {allowed}")
-        times.append(t)
-        units.append(u.astype(np.uint16))
-    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
-    arrays = np.concatenate(times), np.concatenate(units), offsets, labels.astype(np.int64), speakers.astype(np.int64)
-    return SpikeDataset(*arrays, keys, name, channels)
+
+def _class_name(stored: bytes) -> str:
+    return _printable(stored.decode())
+
+
+def _stored_name(file: h5py.File) -> str | None:
+    if "name" not in file.attrs.keys():  # noqa: SIM118
+        return None
+    attribute = file.attrs.get_id("name")
+    if attribute.shape != () or not h5py.check_string_dtype(attribute.dtype):
+        raise ValueError("its name is not a text")
+    name = file.attrs["name"]
+    return _printable(name.decode() if isinstance(name, bytes) else name)
+
+
+def _printable(name: str) -> str:
+    """A name that can be shown in a line of text and in a figure."""
+    if not 0 < len(name) <= NAME_AT_MOST or not name.isprintable():
+        raise ValueError(f"{name[:20]!a} is not a name")
+    return name

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import h5py
 import numpy as np
 import scipy.signal
 from filelock import FileLock
 
 from sgtheory.data._espeak import ESPEAK_SAMPLE_RATE, Utterance, synthesise
+from sgtheory.data._hdf5 import open_hdf5
 from sgtheory.data._inner_ear import InnerEar
 from sgtheory.data._shd import SHD_KEYS, SpikeDataset, load_shd, write_shd
 from sgtheory.data._threads import map_threads
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, UserError
 
 NAME = "spoken digits (synthetic)"
 VERSION = 1  # of what is made from a seed; files of another version are made anew
@@ -92,7 +92,8 @@ def spoken_digits(
         for split, samples in (("train", train), ("test", test))
     ]
     with FileLock(directory / ".spoken_digits.lock"):
-        missing = [split for split in (0, 1) if not _is_current(paths[split])]
+        stored = [_stored(path) for path in paths]
+        missing = [split for split in (0, 1) if stored[split] is None]
         ready, total = 0, sum((train, test)[split] for split in missing)
         for split in missing:
             samples = []
@@ -104,15 +105,18 @@ def spoken_digits(
             labels, speakers, times, units = zip(*samples, strict=True)
             data = SpikeDataset.from_samples(times, units, labels, SHD_KEYS, NAME, speakers)
             write_shd(paths[split], data, _provenance(seed, split))
-    return load_shd(paths[0]), load_shd(paths[1])
+            stored[split] = load_shd(paths[split])
+    return tuple(stored)
 
 
-def _is_current(path: Path) -> bool:
+def _stored(path: Path) -> SpikeDataset | None:
+    """The data in a file, if it is there, whole and of this version."""
     try:
-        with h5py.File(path, "r") as file:
-            return file.attrs.get("version") == VERSION
-    except OSError:
-        return False
+        with open_hdf5(path) as file:
+            current = bool(file.attrs["version"] == VERSION)
+        return load_shd(path) if current else None
+    except UserError:
+        return None
 
 
 def _provenance(seed: int, split: int) -> dict[str, object]:

@@ -6,13 +6,27 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sgtheory.errors import UserError, first_line
+from sgtheory.errors import UserError
 from sgtheory.figures import to_json
+from sgtheory.reading import read_json, require_kinds
 from sgtheory.report._provenance import command
 from sgtheory.report._registry import KNOWN, PAPER_SCALE, PROFILES, TOPICS, Known, Topic
 from sgtheory.report._setup import setup_claims
 from sgtheory.training import CONF
 
+CLAIM = ("id", "statement", "measured", "expected", "verdict")
+HOW_MADE = {  # what is shown beside the claims
+    "label": str,
+    "scale": str,
+    "seeds": list,
+    "epochs": int,
+    "training_samples": int,
+    "provenance": dict,
+    "provenance.arguments": list,
+    "provenance.settings": dict,
+    "provenance.runs": list,
+    "provenance.configs": dict,
+}
 HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 
 
@@ -64,19 +78,24 @@ def read_numbers(path: Path) -> dict:
     Raises:
         UserError: naming the file and what is wrong with it.
     """
-    try:
-        numbers = json.loads(Path(path).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as the numbers of a figure: {first_line(error)}") from None
-    claims = numbers.get("claims") if isinstance(numbers, dict) else None
+    numbers = read_json(path, "the numbers of a figure")
+    claims = numbers.get("claims")
     if not isinstance(claims, list):
         raise UserError(f"{path} has no list of claims; scripts/figure.py writes files that have one")
     for claim in claims:
-        keys = ("id", "statement", "measured", "expected", "verdict")
-        if not isinstance(claim, dict) or not all(isinstance(claim.get(key), str) for key in keys):
-            raise UserError(f"{path}: a claim must have the texts {', '.join(keys)}, not {json.dumps(claim):.80}")
+        texts = isinstance(claim, dict) and all(isinstance(text, str) for text in claim.values())
+        if not texts or claim.keys() != set(CLAIM):
+            raise UserError(f"{path}: a claim must have the texts {', '.join(CLAIM)}, not {json.dumps(claim):.80}")
         if claim["verdict"] not in (HOLDS, FAILS):
             raise UserError(f"{path}: {claim['id']} must have the verdict '{HOLDS}' or '{FAILS}'")
+    require_kinds(path, numbers, HOW_MADE, needed=False)
+    made = numbers.get("provenance", {})
+    if not all(isinstance(argument, str) for argument in made.get("arguments", ())):
+        raise UserError(f"{path}: provenance.arguments must be a list of texts")
+    for run in made.get("runs", ()):
+        require_kinds(path, {"run": run}, {"run.name": str, "run.seconds": float, "run.versions": dict})
+    if made:
+        require_kinds(path, made, {"versions": dict})
     return numbers
 
 

@@ -1,11 +1,10 @@
 """How a figure was made: what is written next to its numbers."""
 
-import json
 import shlex
 from collections.abc import Sequence
 
-from sgtheory.errors import UserError, first_line
-from sgtheory.training import Run, versions
+from sgtheory.reading import read_json, require_kinds
+from sgtheory.training import FINISHED, Run, versions
 
 
 def provenance(arguments: Sequence[str], settings: dict, runs: Sequence[Run]) -> dict:
@@ -27,11 +26,10 @@ def provenance(arguments: Sequence[str], settings: dict, runs: Sequence[Run]) ->
 
 
 def _finished(run: Run) -> dict:
-    path = run.directory / "finished.json"
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {first_line(error)}") from None
+    path = run.directory / FINISHED
+    values = read_json(path, "what a finished run has written")
+    require_kinds(path, values, {"seconds": float, "versions": dict}, needed=False)
+    return values
 
 
 def command(name: str, made: dict) -> str:

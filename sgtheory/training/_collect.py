@@ -12,7 +12,7 @@ from scipy import stats
 from sgtheory.errors import ParameterError, UserError
 from sgtheory.training._config import fingerprint
 from sgtheory.training._metrics import find_metric
-from sgtheory.training._records import CONFIG, FINISHED, RECORDS, read_records
+from sgtheory.training._records import CONFIG, FINISHED, RECORDS, read_config, read_records
 
 TASK, SEED = "task.name", "seed"
 VALUES = ("run", "metric", "layer", "value")
@@ -103,23 +103,12 @@ def collect(folder: Path, metrics: list[str] = (), layers: list[str] = (), at: s
     paths = sorted(path.parent for path in folder.rglob(CONFIG))
     if not paths:
         raise UserError(f"there are no runs in {folder}" if folder.is_dir() else f"there is no folder {folder}")
-    configs = {str(path.relative_to(folder)): _read_config(path) for path in paths}
+    configs = {str(path.relative_to(folder)): read_config(path) for path in paths}
     tasks: dict[str, dict[str, dict]] = {}
     for run, config in configs.items():
         tasks.setdefault(config["task"]["name"], {})[run] = config
     found = [_collect_task(folder, task, runs, at) for task, runs in tasks.items()]
     return _choose(found, metrics, layers, at)
-
-
-def _read_config(directory: Path) -> dict:
-    path = directory / CONFIG
-    try:
-        config = json.loads(path.read_text())
-        if isinstance(config[SEED], int) and isinstance(config["task"]["name"], str):
-            return config
-    except (ValueError, KeyError, TypeError, OSError):
-        pass
-    raise UserError(f"{path} is not the configuration of a run")
 
 
 def _collect_task(folder: Path, task: str, runs: dict[str, dict], at: str) -> Collection:
@@ -136,7 +125,7 @@ def _collect_task(folder: Path, task: str, runs: dict[str, dict], at: str) -> Co
 
 def _values(directory: Path, run: str, task: str, at: str) -> pd.DataFrame:
     """One value for each metric and layer of a run."""
-    frame = read_records(directory / RECORDS).fillna({"layer": ""}).sort_values("epoch")
+    frame = read_records(directory / RECORDS).sort_values("epoch")
     rows = []
     for (metric, layer), values in frame.set_index("epoch").groupby(["metric", "layer"]).value:
         if at == "best":

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sgtheory.training._records import CHECKPOINT, RASTERS, read_arrays
+from sgtheory.reading import read_arrays
+from sgtheory.training._records import CHECKPOINT, RASTERS
 
 WEIGHTS = "weights.npz"
 WIDTH = 400  # pixels: short rasters are enlarged by whole numbers to about this
@@ -42,8 +43,9 @@ def firing_rates(rasters: dict[str, np.ndarray], dt: float) -> dict[str, np.ndar
 
 def final_weights(directory: Path) -> dict[str, np.ndarray]:
     """Weights by name: those that the task has saved, or those in the state of the last checkpoint."""
-    weights = read_arrays(directory / WEIGHTS)
-    if not weights:
+    if (path := directory / WEIGHTS).is_file():
+        weights = read_arrays(path)
+    else:
         state = torch.load(directory / CHECKPOINT, weights_only=True)["state"]
         weights = {k: v.numpy() for k, v in state.items() if isinstance(v, torch.Tensor) and v.is_floating_point()}
     return {name: values for name, values in weights.items() if values.size}

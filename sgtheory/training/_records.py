@@ -1,6 +1,6 @@
 """The metrics store: a plain long-form table in every run directory, and reading finished runs back."""
 
-import json
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,9 @@ import pandas as pd
 
 from sgtheory.errors import UserError, first_line
 from sgtheory.files import atomic_path
+from sgtheory.reading import read_arrays, read_json, read_text, require_kinds
 
-COLUMNS = ("run", "epoch", "metric", "layer", "value")
+COLUMNS = {"run": str, "epoch": np.int64, "metric": str, "layer": str, "value": np.float64}
 RECORDS, RASTERS, CONFIG, CHECKPOINT, FINISHED = (
     "records.csv",
     "rasters.npz",
@@ -40,7 +41,7 @@ class Records:
         """Write records.csv; numbers keep all their digits."""
         with atomic_path(directory / RECORDS) as path:
             rows = [(self.run, *key, value) for key, value in self.values.items()]
-            pd.DataFrame(rows, columns=COLUMNS).to_csv(path, index=False)
+            pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(path, index=False)
 
     def load(self, directory: Path, before: int) -> None:
         """Read back the rows of the epochs before ``before``; later ones are measured again."""
@@ -58,22 +59,37 @@ def read_records(path: Path) -> pd.DataFrame:
     Raises:
         UserError: naming the file, if it is not such a table.
     """
+    what = "a table of records"
+    text = read_text(path, what)
+    header = text.partition("\n")[0].rstrip("\r").split(",")
+    if header != list(COLUMNS):
+        raise UserError(f"{path} has columns {header!s:.200}, and should have {list(COLUMNS)}")
     try:
-        frame = pd.read_csv(path, dtype={"run": str, "metric": str, "layer": str}, keep_default_na=False, na_values="")
-        frame = frame.astype({"epoch": np.int64, "value": np.float64})
-    except (ValueError, KeyError, OSError) as error:
-        raise UserError(f"{path} cannot be read as a table of records: {first_line(error)}") from None
-    if tuple(frame.columns) != COLUMNS:
-        raise UserError(f"{path} has columns {list(frame.columns)}, and should have {list(COLUMNS)}")
+        frame = pd.read_csv(
+            io.StringIO(text),
+            dtype=COLUMNS,
+            keep_default_na=False,
+            na_values={"value": ""},  # of a variability that is not defined; a layer may have no name
+        )
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise ValueError("there are more values than columns in a row")
+        if (frame.epoch < 0).any():
+            raise ValueError("an epoch is below 0")
+    except (ValueError, OverflowError) as error:
+        raise UserError(f"{path} cannot be read as {what}: {first_line(error)}") from None
     return frame
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of an .npz file, none if it is not there."""
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+def read_config(directory: Path) -> dict:
+    """The configuration of the run in a directory: see :func:`sgtheory.training._config.identity`.
+
+    Raises:
+        UserError: naming the file, if it is not one.
+    """
+    path = directory / CONFIG
+    config = read_json(path, "the configuration of a run")
+    require_kinds(path, config, {"seed": int, "task.name": str, "neuron.mode": str, "trainer.epochs": int})
+    return config
 
 
 @dataclass(frozen=True)
@@ -100,9 +116,5 @@ def load_run(directory: Path) -> Run:
     directory = Path(directory)
     if not (directory / FINISHED).is_file():
         raise UserError(f"{directory} holds no finished run")
-    try:
-        config = json.loads((directory / CONFIG).read_text())
-        rasters = read_arrays(directory / RASTERS)
-    except Exception as error:
-        raise UserError(f"{directory} cannot be read ({type(error).__name__}: {error})") from None
-    return Run(directory, config, read_records(directory / RECORDS), rasters)
+    rasters = read_arrays(path) if (path := directory / RASTERS).is_file() else {}
+    return Run(directory, read_config(directory), read_records(directory / RECORDS), rasters)

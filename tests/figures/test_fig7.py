@@ -48,7 +48,8 @@ def write_run(
     frame = pd.DataFrame([("run", *row) for row in rows], columns=["run", "epoch", "metric", "layer", "value"])
     frame.to_csv(directory / "records.csv", index=False)
     config = {"neuron": {"mode": mode, "dt": 2e-3}, "seed": seed, "trainer": {"epochs": epochs}}
-    (directory / "config.json").write_text(json.dumps(config | {"task": {"batch_size": 50, "fano_window": 20e-3}}))
+    task = {"name": "classification", "batch_size": 50, "fano_window": 20e-3}
+    (directory / "config.json").write_text(json.dumps(config | {"task": task}))
     (directory / "finished.json").write_text("{}")
     readout = np.zeros((2, STEPS, 4), np.float32)
     readout[[0, 1], STEPS // 2, largest] = 1.0

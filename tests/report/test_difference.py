@@ -29,8 +29,13 @@ def write_numbers(folder, name="fig1", verdict="holds", **changed):
 
 
 def write_run(folder, mode="deterministic", seed=1, version="0.1.0", scale=1.0, epochs=20):
-    config = {"seed": seed, "version": version, "neuron": {"mode": mode}, "trainer": {"backend": "cpu"}}
-    config["task"] = {"split_seed": seed}
+    config = {
+        "seed": seed,
+        "version": version,
+        "neuron": {"mode": mode},
+        "trainer": {"backend": "cpu", "epochs": epochs},
+    }
+    config["task"] = {"name": "spike_matching", "split_seed": seed}
     directory = folder / f"{mode}-seed{seed}-{version}"
     directory.mkdir(parents=True)
     rows = [(directory.name, epoch, "l2", "output", scale * max(100 - epoch, 82)) for epoch in range(epochs)]
@@ -44,7 +49,7 @@ def write_run(folder, mode="deterministic", seed=1, version="0.1.0", scale=1.0, 
 CHANGES = [
     ({}, None, 0.0),
     ({"rounding": 2e-12}, None, 0.0),
-    ({"provenance": {"versions": "others"}}, None, 0.0),
+    ({"provenance": {"versions": {"torch": "another"}}}, None, 0.0),
     ({"beta": 10.5}, "beta", 0.5 / 10.5),
     ({"curve": {"mean": [1.0, 2.2, None], "name": "a"}}, "curve.mean", 0.2 / 2.2),
     ({"curve": {"mean": [1.0, 2.0, 3.0], "name": "a"}}, "curve.mean", np.inf),

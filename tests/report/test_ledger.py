@@ -130,7 +130,8 @@ def test_the_terminal_shows_everything_in_its_width(columns, write_figure, repor
 
 BROKEN = [
     ("{", "cannot be read as the numbers of a figure"),
-    ("[1]", "has no list of claims"),
+    ("[1]", "not a dictionary"),
+    ('{"claims": 1}', "has no list of claims"),
     ('{"claims": [{"id": "C1"}]}', "must have the texts"),
     (json.dumps({"claims": [claim("C1", "perhaps")]}), "must have the verdict"),
     (json.dumps({"claims": [claim("C99")]}), "of no topic"),

@@ -21,7 +21,8 @@ def make_run(folder, name, records, finished=True, seed=1, task="spike_matching"
     """A run directory as the runner leaves it; ``records`` are values by metric and epoch."""
     directory = folder / name
     directory.mkdir(parents=True)
-    config = {"task": {"name": task, "split_seed": seed, "hidden": 5}, "seed": seed, **settings}
+    config = {"neuron": {"mode": "deterministic"}, "trainer": {"epochs": 20}, "seed": seed, **settings}
+    config["task"] = {"name": task, "split_seed": seed, "hidden": 5}
     (directory / "config.json").write_text(json.dumps(config))
     rows = [(name, epoch, m, "output", value) for m, values in records.items() for epoch, value in values.items()]
     pd.DataFrame(rows, columns=["run", "epoch", "metric", "layer", "value"]).to_csv(
@@ -149,11 +150,11 @@ def damage(name, content):
     ("change", "arguments", "message"),
     [
         (damage("records.csv", "nonsense\n1,2"), {}, "records.csv"),
-        (damage("records.csv", ""), {}, "records.csv cannot be read as a table of records"),
+        (damage("records.csv", ""), {}, "records.csv has columns"),
         (damage("records.csv", "run,epoch,metric,layer,value\nr,x,l2,output,1\n"), {}, "records.csv"),
-        (damage("config.json", "{"), {}, "config.json is not the configuration of a run"),
-        (damage("config.json", "[]"), {}, "config.json is not the configuration of a run"),
-        (damage("config.json", '{"seed": 1}'), {}, "config.json is not the configuration of a run"),
+        (damage("config.json", "{"), {}, "config.json cannot be read as the configuration of a run"),
+        (damage("config.json", "[]"), {}, "config.json cannot be read as the configuration of a run"),
+        (damage("config.json", '{"seed": 1}'), {}, "config.json: task.name must be a text"),
         (None, {"metrics": ["l3"]}, "--metric l3: the metrics of these runs are l2"),
         (None, {"layers": ["hidden"]}, "--layer hidden: the layers of these runs are output"),
         (None, {"at": "end"}, "--at = 'end': must be last, best or mean:K"),
