@@ -24,6 +24,9 @@ class PSPKernel:
         tau_syn: synaptic time constant (s).
         step: sampling interval (s): the time step of the simulation, or slightly more (see :meth:`sampled`).
         eps0: scale, 0.2 in the authors' code.
+
+    Raises:
+        ParameterError: if a parameter is not a finite number above 0, or both time constants are the same.
     """
 
     tau_mem: float
@@ -33,6 +36,8 @@ class PSPKernel:
 
     def __post_init__(self):
         require_positive(tau_mem=self.tau_mem, tau_syn=self.tau_syn, step=self.step, eps0=self.eps0)
+        if self.slow == self.fast:
+            raise ParameterError("tau_syn", self.tau_syn, "must differ from tau_mem, or the kernel is 0 everywhere")
 
     @classmethod
     def sampled(cls, tau_mem: float, tau_syn: float, dt: float, steps: int, endpoint: bool, eps0: float = 0.2):
@@ -72,8 +77,14 @@ def l2_distance(spikes: np.ndarray, target: np.ndarray) -> np.ndarray:
         target: 0 or 1, [time, neuron].
 
     Returns:
-        One distance for each leading index, float64.
+        One distance for each leading index, float64; NaN without neurons.
+
+    Raises:
+        ParameterError: if they do not have the same times and neurons.
     """
+    _check_target(spikes, target)
+    if not target.shape[-1]:
+        return np.full(spikes.shape[:-2], math.nan)
     return 0.5 * np.count_nonzero(spikes != target, axis=(-2, -1)) / target.shape[-1]
 
 
@@ -86,15 +97,25 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
         kernel: see :class:`PSPKernel`.
 
     Returns:
-        One distance for each trial, float64.
+        One distance for each trial, float64; NaN without neurons.
+
+    Raises:
+        ParameterError: if they do not have the same times and neurons.
 
     The distance of van Rossum (2001) as elephant computes it is sqrt of the squared difference with one exponential,
     normalised to 1 for a single spike: with tau_syn -> 0 the value here is eps0^2 D^2 / (2 (exp(2 step / tau_mem) - 1))
     for one neuron.
     """
+    _check_target(spikes, target)
     distances = np.empty(len(spikes))
     _van_rossum(spikes, np.asarray(target, spikes.dtype), kernel.slow, kernel.fast, kernel.gain, distances)
     return distances
+
+
+def _check_target(spikes: np.ndarray, target: np.ndarray) -> None:
+    if spikes.shape[-2:] != target.shape:
+        allowed = f"must be [time, neuron] like spikes, which are {list(spikes.shape)}"
+        raise ParameterError("target", list(target.shape), allowed)
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -151,7 +172,9 @@ def fano_factor(spikes: np.ndarray, window: int = 1) -> float:
 
 
 def firing_rate(spikes: np.ndarray, dt: float) -> float:
-    """Mean firing rate of all neurons (Hz); ``dt`` in seconds."""
+    """Mean firing rate of all neurons (Hz), NaN without any; ``dt`` in seconds."""
+    if not spikes.size:
+        return math.nan
     return float(np.count_nonzero(spikes) / spikes.size / dt)
 
 
@@ -166,6 +189,8 @@ def isi_statistics(spikes: np.ndarray, dt: float) -> tuple[float, float]:
         Mean of all intervals, and the mean over spike trains with at least two intervals of their standard deviation
         (population) divided by their mean; NaN where there are none.
     """
+    if not spikes.size:
+        return math.nan, math.nan
     trains = np.moveaxis(spikes, -1, -2).reshape(-1, spikes.shape[-2])
     train, step = np.nonzero(trains)
     same = train[1:] == train[:-1]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numba import config, njit, prange, set_num_threads
 
+from sgtheory.errors import ParameterError
 from sgtheory.lif._cpu_noise import GROUP, philox_row, prepare_threshold, threshold_row
 from sgtheory.lif._cpu_surrogate import prepare_surrogate, surrogate_row
 from sgtheory.lif._kinds import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD, surrogate_kind
@@ -146,7 +147,13 @@ def simulate(
     """Forward pass: fill ``potentials`` (float) and ``spikes`` (any type), both [batch, time, neuron].
 
     ``inputs`` is [batch, time, neuron], or [1, time, neuron] where all trials get the same.
+
+    Raises:
+        ParameterError: if the shapes do not fit.
     """
+    if spikes.shape != potentials.shape or inputs.shape not in (spikes.shape, (1, *spikes.shape[1:])):
+        given = [list(a.shape) for a in (inputs, potentials, spikes)]
+        raise ParameterError("inputs, potentials, spikes", given, "must have the same shape [batch, time, neuron]")
     _forward(inputs, parameters, escape, noise, potentials, states_of(spikes, wanted=False, dtype=inputs.dtype), spikes)
 
 

@@ -91,8 +91,8 @@ def spiking_network(
         counts: spikes of each neuron summed over time, one [batch, channel, position] for each layer, differentiable.
 
     Raises:
-        ParameterError: for inputs or weights of the wrong type, shape or device, for weights that are not finite (looked
-            at on the CPU, as are inputs for being 0 or 1), and for missing noise.
+        ParameterError: for inputs or weights of the wrong type, shape or device, for missing noise, and on the CPU also
+            for weights that are not finite and inputs other than 0 and 1.
     """
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
     if checked_backend(inputs, backend) == "cpu":
@@ -217,7 +217,8 @@ def _shapes(inputs, layers, weights, recurrent, readout_weight) -> list[tuple[in
     for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
         channels, positions = shapes[-1]
         name = f"weights[{index}]"
-        if weight.ndim != 3 or weight.shape[1] != channels or not weight.numel() or layer.positions(positions, weight.shape[2]) < 1:
+        fits = weight.ndim == 3 and weight.shape[1] == channels and weight.numel()
+        if not fits or layer.positions(positions, weight.shape[2]) < 1:
             below = f"{channels} channels and {positions} positions"
             raise ParameterError(name, list(weight.shape), f"must be [post, pre, kernel] and fit {below} below")
         post = weight.shape[0]

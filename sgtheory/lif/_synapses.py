@@ -40,6 +40,8 @@ def weighted_spikes(spikes, weight, out):
     spikes uint8 [batch, time, pre], weight [pre, post], out [batch, time, post].
     """
     batch, steps, pre = spikes.shape
+    if weight.shape != (pre, out.shape[2]) or out.shape[:2] != (batch, steps):
+        raise ValueError("spikes [batch, time, pre], weight [pre, post] and out [batch, time, post] do not fit")
     for part in prange(batch * PARTS):
         b, k = part // PARTS, part % PARTS
         found = np.empty(2 * pre + 1, np.int64)
@@ -59,6 +61,8 @@ def weight_gradient(spikes, gradient, out):
     spikes uint8 [batch, time, pre], gradient [batch, time, post], out [pre, post].
     """
     batch, steps, pre = spikes.shape
+    if gradient.shape[:2] != (batch, steps) or out.shape != (pre, gradient.shape[2]):
+        raise ValueError("spikes [batch, time, pre], gradient [batch, time, post] and out [pre, post] do not fit")
     rows = batch * steps
     partial = np.empty((PARTS, *out.shape), out.dtype)
     for part in prange(PARTS):
@@ -88,6 +92,8 @@ def filter_cascade(signal, slow, fast, gain, lag, reverse, out):
     signal and out are [batch, time, neuron] and may be the same array if lag is 0.
     """
     batch, steps, neurons = signal.shape
+    if out.shape != signal.shape:
+        raise ValueError("signal and out must have the same shape")
     for b in prange(batch):
         synapse = np.zeros(neurons, out.dtype)
         membrane = np.zeros(neurons, out.dtype)

@@ -9,6 +9,8 @@ from sgtheory.errors import ParameterError, require_positive
 from sgtheory.lif import Noise
 from sgtheory.neurons import LIFParameters
 
+MOST_STEPS = 10**8
+
 
 def fluctuation_driven_std(sigma_u: float, fan_in: int, rate: float, tau_mem: float, tau_syn: float) -> float:
     """Standard deviation of centred weights that makes the membrane potential fluctuate with s.d. ``sigma_u``.
@@ -35,11 +37,17 @@ def psp_energy(parameters: LIFParameters) -> float:
 
     The sum over the steps of the simulation (Eqs 18, 19), where :func:`fluctuation_driven_std` has the integral.
 
+    Raises:
+        ParameterError: if the sum would have more than 10^8 steps.
+
     >>> round(psp_energy(LIFParameters(tau_mem=20e-3, tau_syn=10e-3, dt=2e-3)), 6)
     0.002036
     """
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
-    steps = np.arange(math.ceil(20 * max(parameters.tau_mem, parameters.tau_syn) / parameters.dt))
+    longest = max(parameters.tau_mem, parameters.tau_syn)
+    if 20 * longest / parameters.dt > MOST_STEPS:
+        raise ParameterError("dt", parameters.dt, f"must be at least {20 * longest / MOST_STEPS:.1g} s")
+    steps = np.arange(math.ceil(20 * longest / parameters.dt))
     if a_m == a_s:
         potential = (1 - a_m) * steps * a_m ** np.maximum(steps - 1, 0)
     else:

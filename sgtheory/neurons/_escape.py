@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 
-from sgtheory.errors import ParameterError, require_positive
+from sgtheory.errors import ParameterError
 from sgtheory.neurons._log import log_ratio
+from sgtheory.neurons._range import require_normal
 
 
 class EscapeFunction:
@@ -20,7 +21,7 @@ class EscapeFunction:
     """
 
     def value(self, x: torch.Tensor) -> torch.Tensor:
-        """p(x), same shape as ``x``, in [0, 1]."""
+        """p(x), same shape as ``x``, in [0, 1] for every finite x."""
         raise NotImplementedError
 
     def derivative(self, x: torch.Tensor) -> torch.Tensor:
@@ -34,11 +35,18 @@ class EscapeFunction:
         """The random threshold q(r) = inf {x : p(x) > r}, by bisection unless a subclass overrides it.
 
         Searches x in [-2**20, 2**20]; a probability that stays above (below) r there gives -inf (inf).
+
+        Raises:
+            ParameterError: if ``value`` is NaN at the ends of this range, where exp(x) overflows.
         """
         dtype, r = r.dtype, r.to(torch.float64)
         low = torch.full_like(r, -(2.0**20))
         high = -low
-        always, never = self.value(low) > r, self.value(high) <= r
+        least, most = self.value(low), self.value(high)
+        if (least + most).isnan().any():
+            allowed = "must be a probability for x = -2**20 and 2**20, too, where exp(x) overflows"
+            raise ParameterError(f"{type(self).__name__}.value", math.nan, allowed)
+        always, never = least > r, most <= r
         for _ in range(80):
             middle = 0.5 * (low + high)
             above = self.value(middle) > r
@@ -74,7 +82,7 @@ class SigmoidEscape(EscapeFunction):
     beta: float = 10.0
 
     def __post_init__(self):
-        require_positive(beta=self.beta)
+        require_normal(beta=self.beta)
 
     def value(self, x):
         return torch.sigmoid(self.beta * x)
@@ -98,7 +106,7 @@ class ExponentialEscape(EscapeFunction):
     delta_u: float = 0.133
 
     def __post_init__(self):
-        require_positive(p0=self.p0, delta_u=self.delta_u)
+        require_normal(p0=self.p0, delta_u=self.delta_u)
         if self.p0 > 1:
             raise ParameterError("p0", self.p0, "is a probability: must be in (0, 1]")
 
@@ -120,7 +128,7 @@ class ErfEscape(EscapeFunction):
     sigma: float = 0.16
 
     def __post_init__(self):
-        require_positive(sigma=self.sigma)
+        require_normal(sigma=self.sigma)
 
     def value(self, x):
         return torch.special.ndtr(x / self.sigma)

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from sgtheory.errors import ParameterError, require_choice, require_positive
+from sgtheory.errors import ParameterError, require_choice
+from sgtheory.neurons._range import LARGEST, require_normal
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,11 @@ class LIFParameters:
     delay: int = 0
 
     def __post_init__(self):
-        require_positive(tau_mem=self.tau_mem, tau_syn=self.tau_syn, dt=self.dt)
+        require_normal(tau_mem=self.tau_mem, tau_syn=self.tau_syn, dt=self.dt)
         if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
             raise ParameterError("threshold", self.threshold, "must be a number")
-        if not math.isfinite(self.threshold):
-            raise ParameterError("threshold", self.threshold, "must be finite")
+        if not abs(self.threshold) <= LARGEST:
+            raise ParameterError("threshold", self.threshold, f"must be finite, and at most {LARGEST:.1g} for float32")
         require_choice(("next", "same"), reset=self.reset)
         require_choice(("attached", "detached"), reset_gradient=self.reset_gradient)
         require_choice((0, 1), delay=self.delay)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sgtheory.errors import require_positive
 from sgtheory.neurons._escape import EscapeFunction, SigmoidEscape
+from sgtheory.neurons._range import require_normal
 
 
 class SurrogateDerivative:
@@ -29,7 +29,7 @@ class _Steepness(SurrogateDerivative):
     beta: float = 10.0
 
     def __post_init__(self):
-        require_positive(beta=self.beta)
+        require_normal(beta=self.beta)
 
 
 class SuperSpike(_Steepness):
