@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,11 +36,9 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only the owner can read
         temporary.replace(path)
     except OSError as error:
-        within = re.search(r"errno = (\d+)", str(error))  # HDF5 has it in its text only
-        number = int(within[1]) if within else error.errno
-        if number is None or error.filename not in (None, name):
+        if error.errno is None or error.filename not in (None, name):
             raise
-        raise OSError(number, os.strerror(number), str(path)) from None
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 

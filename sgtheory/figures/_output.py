@@ -1,5 +1,6 @@
 """What all figures share: the style, the colours, panel letters, claims, and saving."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -70,8 +71,10 @@ def save_figure(name: str, draw, numbers: dict, directory: str | Path) -> list[P
     with matplotlib.style.context(STYLE):
         figure: Figure = draw(numbers)
         for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+            content = io.BytesIO()  # writers of formats end in other errors than the disk's when it is full
+            figure.savefig(content, format=suffix[1:], metadata=metadata)
             with atomic_path(directory / f"{name}{suffix}") as path:
-                figure.savefig(path, metadata=metadata)
+                path.write_bytes(content.getbuffer())
             written.append(directory / f"{name}{suffix}")
     with atomic_path(directory / f"{name}.json") as path:
         lines = ",\n".join(f"{json.dumps(k)}: {json.dumps(v, allow_nan=False)}" for k, v in to_json(numbers).items())
