@@ -1,8 +1,14 @@
-"""Runs of the classification task: what they must have in common to be compared, in words and numbers."""
+"""Runs of the classification task: what they must have in common to be compared, and their accuracies at the end."""
+
+import math
+
+import numpy as np
 
 from sgtheory.errors import UserError
 
 SPLITS = ("training", "validation")
+SMALL = 0.02  # a difference in accuracy that does not matter
+UNDECIDED = 0.05  # a wider error decides nothing, and does not count as "no difference"
 
 
 def common_data(runs, figure: str) -> dict:
@@ -36,3 +42,19 @@ def scale(numbers: dict) -> str:
         f"{numbers['data']}: {counts} samples; {numbers['epochs']} epochs, batches of {numbers['batch_size']}; "
         f"{len(numbers['seeds'])} seed{'s' * (len(numbers['seeds']) > 1)} ({seeds})"
     )
+
+
+def accuracy_at_the_end(runs, split: str, part: int) -> np.ndarray:
+    """Accuracy of each run, averaged over the last of ``part`` parts of its epochs, at least over the last one."""
+    series = [run.series("accuracy", split) for run in runs]
+    return np.array([values.iloc[-max(1, values.index[-1] // part) :].mean() for values in series])
+
+
+def same(gap: float, error: float) -> bool:
+    """Whether a difference between accuracies is none: small, or within an error that is narrow enough to count."""
+    return bool(abs(gap) <= max(min(error, UNDECIDED), SMALL))
+
+
+def binomial_error(accuracies, samples: int) -> float:
+    """Half-width of the 95 % interval of the difference between two accuracies, each over ``samples`` samples."""
+    return 1.96 * math.sqrt(sum(float(p * (1 - p)) for p in accuracies) / samples)

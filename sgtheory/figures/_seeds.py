@@ -44,3 +44,10 @@ def plot_curve(axes, curve: dict, colour: str, **style) -> None:
     epoch, mean, sd = (np.asarray(curve[key]) for key in ("epoch", "mean", "sd"))
     axes.plot(epoch, mean, color=colour, **style)
     axes.fill_between(epoch, mean - sd, mean + sd, color=colour, alpha=0.3, linewidth=0)
+
+
+def plot_seeds(axes, position: float, values, colour: str, alpha: float) -> None:
+    """The mean as a bar, and a dot for each seed."""
+    axes.bar(position, np.mean(values), 0.36, color=colour, alpha=alpha, linewidth=0)
+    shift = np.linspace(-0.08, 0.08, len(values)) if len(values) > 1 else np.zeros(1)
+    axes.plot(position + shift, values, "o", color="0.15", markersize=2.5)

@@ -5,17 +5,23 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
-from sgtheory.figures._classification import SPLITS, common_data, scale
+from sgtheory.figures._classification import (
+    SMALL,
+    SPLITS,
+    UNDECIDED,
+    accuracy_at_the_end,
+    binomial_error,
+    common_data,
+    same,
+    scale,
+)
 from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
-from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, seed_of
+from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 from sgtheory.metrics import fano_factor
 
 TESTED = {"own": "accuracy", "other": "accuracy_other_mode"}  # neuron mode of the test: metric
-TAIL = 10  # the validation accuracy at the end is that of the last tenth of the epochs
-
-SMALL = 0.02  # a difference in accuracy that does not matter
-UNDECIDED = 0.05  # a wider error decides nothing, and does not count as "no difference"
+END = 10  # accuracies at the end of training are averaged over the last tenth of the epochs
 FAILURE = 0.1  # a loss of accuracy that does matter
 HIGH = 0.75  # of the Fano factor before training, or of 1
 VARIABLE = 0.5  # Fano factor, half of that of a Poisson process
@@ -48,7 +54,7 @@ def compute(runs, **_) -> dict:
     }
     numbers["chance"] = 1 / len(numbers["class_names"])
     numbers["label"] = scale(numbers)
-    numbers["final"] = _final(grouped, layers, data["epochs"])
+    numbers["final"] = _final(grouped, layers)
     numbers["class_accuracy"] = {mode: _class_accuracy(grouped[mode]) for mode in MODES}
     numbers["claims"] = _claims(numbers)
     return numbers
@@ -83,14 +89,11 @@ def _trials(rasters) -> list[dict]:
     return examples
 
 
-def _final(grouped, layers, epochs: int) -> dict:
+def _final(grouped, layers) -> dict:
     """What the trained networks do, one value for each seed."""
 
     def each(measure):
         return {mode: np.array([measure(run) for run in runs]) for mode, runs in grouped.items()}
-
-    def tail(split):
-        return each(lambda run: run.series("accuracy", split).iloc[-max(1, epochs // TAIL) :].mean())
 
     def last(metric, layer):
         return each(lambda run: run.series(metric, layer).iloc[-1])
@@ -98,7 +101,7 @@ def _final(grouped, layers, epochs: int) -> dict:
     stochastic = grouped["escape_noise"]
     fano = {layer: [run.series("fano", layer) for run in stochastic] for layer in layers}
     return {
-        **{split: tail(split) for split in SPLITS},
+        **{s: {mode: accuracy_at_the_end(runs, s, END) for mode, runs in grouped.items()} for s in SPLITS},
         "test": {tested: last(metric, "test") for tested, metric in TESTED.items()},
         "rate": {layer: last("rate", layer) for layer in layers},
         "fano": {
@@ -155,7 +158,7 @@ def _difference(first, second, samples: int) -> tuple[float, float, str]:
     gap, error = mean_interval(first - second)
     source = f"95 %, {len(first)} paired seeds"
     if len(first) == 1:
-        error = 1.96 * math.sqrt(sum(float(p[0] * (1 - p[0])) for p in (first, second)) / samples)
+        error = binomial_error((first[0], second[0]), samples)
         source = f"95 %, binomial error of {samples} samples, 1 seed"
     return gap, error, f"{gap:+.3g} ± {error:.2g} ({source})"
 
@@ -204,7 +207,7 @@ def _claims(numbers: dict) -> list[Claim]:
             f"test accuracy with noise {plus_minus(test['own']['escape_noise'])}, without "
             f"{plus_minus(test['other']['escape_noise'])}; difference {text}: {reason}",
             f"a difference within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
-            abs(gap) <= max(min(error, UNDECIDED), SMALL),
+            same(gap, error),
         )
     )
     gap, error, text = _difference(
@@ -325,9 +328,7 @@ def _draw_test(axes, numbers) -> None:
     bars = [(group, offset) for group in range(len(modes)) for offset in (-0.2, 0.2)]
     for (group, offset), (tested, alpha) in zip(bars, (("own", 1.0), ("other", 0.4)) * len(modes), strict=True):
         values = numbers["final"]["test"][tested][modes[group]]
-        axes.bar(group + offset, np.mean(values), 0.36, color=COLOURS[modes[group]], alpha=alpha, linewidth=0)
-        shift = np.linspace(-0.08, 0.08, len(values)) if len(values) > 1 else np.zeros(1)
-        axes.plot(group + offset + shift, values, "o", color="0.15", markersize=2.5)
+        plot_seeds(axes, group + offset, values, COLOURS[modes[group]], alpha)
     axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
     axes.set_xticks([group + offset for group, offset in bars], ["own", "other"] * len(modes))
     axes.set_xticks(range(len(modes)), [f"\n{LABELS[mode]}" for mode in modes], minor=True, fontsize=8)

@@ -8,9 +8,18 @@ from matplotlib.lines import Line2D
 from scipy import stats
 
 from sgtheory.errors import UserError
-from sgtheory.figures._classification import SPLITS, common_data, scale
+from sgtheory.figures._classification import (
+    SMALL,
+    SPLITS,
+    UNDECIDED,
+    accuracy_at_the_end,
+    binomial_error,
+    common_data,
+    same,
+    scale,
+)
 from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
-from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, seed_of
+from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import plus_minus
 
 GRADIENTS = ("detached", "attached")
@@ -20,10 +29,7 @@ UNSCALED = {"SigmoidDerivative": ("sigmoid'", "β/4"), "ScaledSuperSpike": ("β 
 SURROGATES = SCALED | UNSCALED
 LINES = {"training": ":", "validation": "-"}
 DETACHED = "0.45"
-TAIL = 4  # accuracy at the end is that of the last quarter of the epochs
-
-SMALL = 0.02  # a difference in accuracy that does not matter
-UNDECIDED = 0.05  # a wider error decides nothing, and does not count as "no difference"
+END = 4  # accuracies at the end of training are averaged over the last quarter of the epochs
 
 
 def compute(runs, **_) -> dict:
@@ -48,7 +54,7 @@ def compute(runs, **_) -> dict:
         "chance": 1 / len(runs[0].rasters["class_names"]),
         "beta": {name: grouped[name][GRADIENTS[0]][MODES[0]][0].config["surrogate"].get("beta") for name in names},
         "curves": _each(grouped, names, lambda cell: {s: mean_curve(cell, "accuracy", s) for s in SPLITS}),
-        "final": _each(grouped, names, lambda cell: _final(cell, data["epochs"])),
+        "final": _each(grouped, names, _final),
     }
     numbers["claims"] = _claims(numbers)
     return numbers
@@ -85,14 +91,10 @@ def _each(grouped, names, measure) -> dict:
     return {mode: {name: {g: measure(grouped[name][g][mode]) for g in GRADIENTS} for name in names} for mode in MODES}
 
 
-def _final(runs, epochs: int) -> dict:
+def _final(runs) -> dict:
     """Accuracy, one value for each seed: at the end of training, averaged over all epochs, and in the test."""
-
-    def tail(split):
-        return np.array([run.series("accuracy", split).iloc[-max(1, epochs // TAIL) :].mean() for run in runs])
-
     return {
-        **{split: tail(split) for split in SPLITS},
+        **{split: accuracy_at_the_end(runs, split, END) for split in SPLITS},
         "all_epochs": np.array([run.series("accuracy", "training").mean() for run in runs]),
         "test": np.array([run.series("accuracy", "test").iloc[-1] for run in runs]),
     }
@@ -111,8 +113,7 @@ def _compare(first: dict, second: dict, samples: int) -> dict:
         pooled = float(stats.t.ppf(0.975, len(differences) * (seeds - 1)) * spread / math.sqrt(seeds))
         errors = dict.fromkeys(differences, pooled)
     else:
-        variances = {key: sum(float(p[0] * (1 - p[0])) for p in (first[key], second[key])) / samples for key in first}
-        errors = {key: 1.96 * math.sqrt(variance) for key, variance in variances.items()}
+        errors = {key: binomial_error((first[key][0], second[key][0]), samples) for key in first}
     return {key: (d.mean(), errors[key], f"{d.mean():+.3f} ± {errors[key]:.2g}") for key, d in differences.items()}
 
 
@@ -143,19 +144,16 @@ def _claims(numbers: dict) -> list[Claim]:
     def claim(number, statement, mode, measured, expected, holds):
         return Claim(f"C9.{number}", f"{statement} ({LABELS[mode]} network)", f"{measured} ({source})", expected, holds)
 
-    same, worse, slow = [], [], []
+    alike, worse, slow = [], [], []
     for number, mode in enumerate(MODES, start=1):
-        same.append(
+        alike.append(
             claim(
                 number,
                 "With surrogates scaled by 1/β, back-propagation through the reset makes no difference",
                 mode,
                 f"{numbers['scale']}. Validation accuracy: {compared(mode, SCALED)}",
                 f"differences within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
-                all(
-                    bool(abs(gap) <= max(min(error, UNDECIDED), SMALL))
-                    for gap, error, _ in (reset[mode, name] for name in SCALED)
-                ),
+                all(same(gap, error) for gap, error, _ in (reset[mode, name] for name in SCALED)),
             )
         )
         worse.append(
@@ -179,7 +177,7 @@ def _claims(numbers: dict) -> list[Claim]:
                 all(bool(gap < -error) for gap, error, _ in (slower[mode, name] for name in pairs)),
             )
         )
-    return same + worse + slow
+    return alike + worse + slow
 
 
 def draw(numbers: dict) -> Figure:
@@ -229,9 +227,7 @@ def _draw_final(axes, numbers, mode, names) -> None:
     for offset, gradient, colour in zip((-0.2, 0.2), GRADIENTS, (DETACHED, COLOURS[mode]), strict=True):
         for position, name in enumerate(names):
             values = numbers["final"][mode][name][gradient]["validation"]
-            axes.bar(position + offset, values.mean(), 0.36, color=colour, alpha=0.6, linewidth=0)
-            shift = np.linspace(-0.08, 0.08, len(values)) if len(values) > 1 else np.zeros(1)
-            axes.plot(position + offset + shift, values, "o", color="0.15", markersize=2.5)
+            plot_seeds(axes, position + offset, values, colour, 0.6)
     axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
     axes.set_xticks(range(len(names)), [SURROGATES.get(name, (name,))[0] for name in names])
     axes.set(ylim=(0, 1), title=LABELS[mode])
