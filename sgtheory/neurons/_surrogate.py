@@ -33,7 +33,7 @@ class _Steepness(SurrogateDerivative):
 
 
 class SuperSpike(_Steepness):
-    """1 / (beta |x| + 1)^2, peak 1 (Zenke & Ganguli 2018; the "asymptotic" SuperSpike of Gygax & Zenke).
+    """1 / (beta |x| + 1)^2, peak 1 (Zenke & Ganguli 2018).
 
     With beta = 1 this is the form used by Norse.
 
