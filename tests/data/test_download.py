@@ -1,19 +1,18 @@
 """Downloads from servers that cut, lie and fail, all of them on this machine."""
 
-import contextlib
 import gzip
 import hashlib
 import io
 import logging
 import runpy
-import threading
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from server import Server
 
 from sgtheory.data import DownloadError, SpikeDataset, fetch_radcliffe, fetch_shd, write_shd
 from sgtheory.data._command import report_errors
@@ -22,59 +21,6 @@ from sgtheory.errors import UserError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
 FAST = {"pause": 0.001, "timeout": 5}
-
-
-class Server:
-    """Serves ``files`` by path; ``plan`` holds what it does at each further request (default: the right thing)."""
-
-    def __init__(self):
-        self.files, self.plan, self.requests, self.encodings = {}, [], [], []
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_):
-                pass
-
-            def do_GET(self):
-                outer.requests.append((self.path, self.headers.get("Range")))
-                outer.encodings.append(self.headers.get("Accept-Encoding"))
-                outer.answer(self, outer.plan.pop(0) if outer.plan else "serve")
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
-    def answer(self, request, action):
-        content = self.files.get(request.path)
-        if isinstance(action, int) or content is None:
-            request.send_error(action if isinstance(action, int) else 404)
-            return
-        start = 0
-        if (asked := request.headers.get("Range")) and action != "no ranges":
-            start = int(asked.removeprefix("bytes=").rstrip("-"))
-            if start >= len(content):
-                request.send_response(416)
-                request.send_header("Content-Range", f"bytes */{len(content)}")
-                request.send_header("Content-Length", "0")
-                request.end_headers()
-                return
-            request.send_response(206)
-            shift = 1 if action == "wrong range" else 0
-            request.send_header("Content-Range", f"bytes {start - shift}-{len(content) - 1}/{len(content)}")
-        else:
-            request.send_response(200)
-        request.send_header("Content-Length", str(len(content) - start))
-        request.end_headers()
-        end = start + (len(content) - start) // 2 if action == "cut" else len(content)
-        with contextlib.suppress(ConnectionError):
-            request.wfile.write(content[start:end])
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture(autouse=True)

@@ -18,8 +18,11 @@ import os
 os.environ |= {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 import argparse
+import atexit
 import collections
 import contextlib
+import functools
+import hashlib
 import json
 import runpy
 import shutil
@@ -29,6 +32,7 @@ import sys
 import tempfile
 import time
 import traceback
+import wave
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +44,11 @@ import torch
 import sgtheory.figures.fig1
 import sgtheory.tasks.classification
 import sgtheory.tasks.spike_matching  # noqa: F401
+from sgtheory.data import SpikeDataset, write_shd
 from sgtheory.training import load_run
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "data"))
+from server import Server
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -104,6 +112,40 @@ def training(*arguments: str) -> Case:
     return Case(lambda folder: ["train.py", *arguments, *OFTEN, f"runs={folder / 'runs'}"], run_contents)
 
 
+@functools.cache
+def server() -> tuple[str, Path]:
+    """Address of a slow server with two data files, in a process that ends with this one; a file with their sums."""
+    folder = Path(tempfile.mkdtemp())
+    slow = Server(seconds=0.5)
+    for name in ("shd_train.h5", "shd_test.h5"):
+        times = [np.sort(np.random.default_rng(i).random(100)) for i in range(50)]
+        write_shd(folder / name, SpikeDataset.from_samples(times, [np.arange(100)] * 50, [0] * 50, ["zero"], name))
+        slow.files[f"/{name}"] = (folder / name).read_bytes()
+        with (folder / "sums").open("a") as sums:
+            sums.write(f"{hashlib.md5(slow.files[f'/{name}']).hexdigest()}  {name}\n")
+    if not (pid := os.fork()):
+        slow.server.serve_forever()
+    atexit.register(shutil.rmtree, folder)
+    atexit.register(os.kill, pid, signal.SIGKILL)
+    return slow.url, folder / "sums"
+
+
+def downloading(folder: Path) -> list[str]:
+    url, sums = server()
+    return ["fetch_data.py", "shd", f"data.dir={folder}", f"data.base_url={url}", f"data.md5sums={sums}"]
+
+
+def hearing(folder: Path) -> list[str]:
+    """Two recordings of noise."""
+    for word in ("one", "two"):
+        (folder / word).mkdir(exist_ok=True)
+        sound = np.random.default_rng(len(word)).normal(size=4000).clip(-3, 3) / 3
+        with wave.open(str(folder / word / "noise.wav"), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes((32767 * sound).astype("<i2").tobytes())
+    return ["make_spikes.py", str(folder), str(folder / "spikes.h5")]
+
+
 def run_and_data_contents(folder: Path) -> dict:
     return run_contents(folder) | data_contents(folder)
 
@@ -126,6 +168,8 @@ CASES = {
         ],
         run_and_data_contents,
     ),
+    "download": Case(downloading, data_contents),
+    "recordings": Case(hearing, data_contents),
 }
 
 
