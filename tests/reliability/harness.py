@@ -258,13 +258,17 @@ class Round:
             self.wrong.append(f"exit code {code} after {after}")
         if survivors(pid):
             self.wrong.append(f"processes are left after {after}")
-        self.case.contents(self.work)  # raises if a file is not whole
+        try:
+            self.case.contents(self.work)
+        except Exception as error:
+            self.wrong.append(f"a file is not whole after {after}: {error}")
         return code
 
     def finish(self, wanted: dict) -> None:
         """Let the command end undisturbed, and compare."""
         self.end(self.begin(), (0,), "the last call")
-        self.wrong += [f"{name} differs" for name in difference(self.case.contents(self.work), wanted)]
+        if not self.wrong:
+            self.wrong += [f"{name} differs" for name in difference(self.case.contents(self.work), wanted)]
         self.wrong += [f"{path.name} is left" for path in (self.work / "runs").rglob("*.tmp*")]
         if "Traceback" in self.log.read_text():
             self.wrong.append("a traceback")
