@@ -38,6 +38,8 @@ SPIKE_MATCHING_NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3, rese
 NETS = ("sigmoid", "perceptron", "stochastic_perceptron", "lif")
 MOST_STOCHASTIC_UNITS = 10  # all paths of spike patterns are listed at thousands of points at once
 ROUNDING = 1e-12  # of a sum of many numbers, relative to the integral of the absolute value
+ROW = ("points", "circulation", "error", "true_circulation", "true_error")  # of the table of refinement
+RESULT = (*ROW, "variation", "true_variation", "converged")
 LINE_INTERVAL = 5.0  # seconds between lines of progress
 
 
@@ -243,7 +245,16 @@ class LoopIntegral:
 
     def restore(self, state: dict) -> None:
         """Take over what :meth:`state` returned."""
-        self.result = state["result"]
+        result = state["result"]
+        rows = [{key: value for key, value in result.items() if key != "table"}, *result.get("table", ())]
+        keys = (RESULT, ROW, *[ROW] * len(rows))
+        if result and (
+            len(rows) < 2
+            or any(row.keys() != set(expected) for row, expected in zip(rows, keys, strict=False))
+            or not all(isinstance(value, int | float) for row in rows for value in row.values())
+        ):
+            raise ValueError("it does not hold the result of an integral")
+        self.result = result
 
     def epoch(self, epoch: int) -> list[tuple[str, str, float]]:
         """Integrate; a line of progress every few seconds."""

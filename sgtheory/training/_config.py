@@ -13,7 +13,6 @@ from typing import Any
 
 import hydra.utils
 import torch
-from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -112,24 +111,45 @@ def _settings(cls: type, config: DictConfig, key: str):
     return settings
 
 
-def build(node: Mapping, key: str, kind: type):
-    """The object that a configuration node describes by ``_target_``, checked to be a ``kind``.
+def build(node: Mapping, key: str, *kinds: type):
+    """The object that a configuration node describes by ``_target_``, a class of one of ``kinds``, and its arguments.
+
+    An argument that has a ``_target_`` itself is built first, and must be an escape function or surrogate derivative.
+    Nothing is called before it is known to be such a class.
 
     Raises:
         UserError: naming the key, and what is wrong with it.
     """
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise UserError(f"{key} must name a class by _target_, for example sgtheory.neurons.SuperSpike")
+    cls = find_class(node["_target_"], f"{key}._target_")
+    if not issubclass(cls, kinds):
+        expected = " or ".join(kind.__name__ for kind in kinds)
+        raise UserError(f"{key}._target_ = {node['_target_']} is not a {expected}")
+    arguments = {name: _plain(value) for name, value in node.items() if name != "_target_"}
+    for name, value in arguments.items():
+        if isinstance(value, Mapping) and "_target_" in value:
+            arguments[name] = build(value, f"{key}.{name}", EscapeFunction, SurrogateDerivative)
     try:
-        built = hydra.utils.instantiate(node)
-    except InstantiationException as error:
-        cause = error.__cause__
-        if isinstance(cause, ParameterError):
-            raise ParameterError(f"{key}.{cause.name}", cause.value, cause.allowed) from None
-        raise UserError(f"{key}: {first_line(cause or error)}") from None
-    if not isinstance(built, kind):
-        raise UserError(f"{key}._target_ = {node['_target_']} is not a {kind.__name__}")
-    return built
+        return cls(**arguments)
+    except ParameterError as error:
+        raise ParameterError(f"{key}.{error.name}", error.value, error.allowed) from None
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from None
+    except Exception as error:  # the class may be the user's own
+        raise UserError(f"{key}: {first_line(error)}") from None
+
+
+def find_class(target: object, key: str) -> type:
+    """The class that a ``_target_`` names, not called.
+
+    Raises:
+        UserError: naming ``key``, if there is none.
+    """
+    try:
+        return hydra.utils.get_class(target)
+    except Exception:  # its module may be the user's own, and fail in any way when it is imported
+        raise UserError(f"{key} = {target!r} is not a class that can be imported") from None
 
 
 def figure_settings(node: DictConfig, compute: Callable) -> dict:
@@ -160,11 +180,8 @@ def figure_settings(node: DictConfig, compute: Callable) -> dict:
 
 def _task_class(config: DictConfig) -> type:
     target = config.task.get("_target_", "")
-    try:
-        cls = hydra.utils.get_class(target)
-    except Exception:
-        raise UserError(f"task._target_ = {target!r} is not a class that can be imported") from None
-    if not hasattr(cls, "Settings"):
+    cls = find_class(target, "task._target_")
+    if not dataclasses.is_dataclass(getattr(cls, "Settings", None)):
         raise UserError(f"task._target_ = {target} is not a task: it has no Settings")
     return cls
 

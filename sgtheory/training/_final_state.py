@@ -6,7 +6,8 @@ import numpy as np
 import torch
 
 from sgtheory.reading import read_arrays
-from sgtheory.training._records import CHECKPOINT, RASTERS
+from sgtheory.training._checkpoint import load_checkpoint
+from sgtheory.training._records import RASTERS
 
 WEIGHTS = "weights.npz"
 WIDTH = 400  # pixels: short rasters are enlarged by whole numbers to about this
@@ -46,6 +47,6 @@ def final_weights(directory: Path) -> dict[str, np.ndarray]:
     if (path := directory / WEIGHTS).is_file():
         weights = read_arrays(path)
     else:
-        state = torch.load(directory / CHECKPOINT, weights_only=True)["state"]
+        _, state = load_checkpoint(directory)
         weights = {k: v.numpy() for k, v in state.items() if isinstance(v, torch.Tensor) and v.is_floating_point()}
     return {name: values for name, values in weights.items() if values.size}

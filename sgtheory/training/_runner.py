@@ -1,7 +1,6 @@
 """The loop: epochs, records, checkpoints, interrupts; the same for every task."""
 
 import contextlib
-import io
 import json
 import logging
 import math
@@ -17,11 +16,13 @@ import numpy as np
 import torch
 
 from sgtheory import __version__
-from sgtheory.errors import UserError, first_line
+from sgtheory.errors import UserError
 from sgtheory.files import atomic_path, remove_temporaries
+from sgtheory.reading import read_json
+from sgtheory.training._checkpoint import restore_checkpoint, save_checkpoint
 from sgtheory.training._loggers import NoLogger
 from sgtheory.training._progress import EpochProgress, duration
-from sgtheory.training._records import CHECKPOINT, CONFIG, FINISHED, RASTERS, Records
+from sgtheory.training._records import CONFIG, FINISHED, RASTERS, Records
 
 log = logging.getLogger("sgtheory")
 SOFTWARE = ("torch", "numpy", "numba", "scipy", "hydra-core", "h5py", "pandas", "matplotlib", "triton")
@@ -91,31 +92,6 @@ def write_json(path: Path, value: dict) -> None:
         temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def save_checkpoint(directory: Path, epoch: int, state: dict) -> None:
-    """Write the state before ``epoch``; tensors and plain values only, so that it loads without running code."""
-    content = io.BytesIO()  # torch's own writer hides the reason when a disk is full
-    torch.save({"epoch": epoch, "state": state}, content)
-    with atomic_path(directory / CHECKPOINT) as path:
-        path.write_bytes(content.getbuffer())
-
-
-def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
-    """The epoch to go on with and the state before it, or None if there is no checkpoint.
-
-    Raises:
-        UserError: naming the file, if it is damaged.
-    """
-    path = directory / CHECKPOINT
-    if not path.is_file():
-        return None
-    try:
-        saved = torch.load(path, weights_only=True)
-        return int(saved["epoch"]), saved["state"]
-    except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(f"{path} is not a checkpoint of this package ({reason}); delete it to start again") from None
-
-
 @contextlib.contextmanager
 def exclusive(directory: Path):
     """Only one process at a time trains in a directory; the others say that they wait."""
@@ -161,7 +137,7 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
         remove_temporaries(directory)
         config_path = directory / CONFIG
         if config_path.is_file():
-            if json.loads(config_path.read_text()) != json.loads(json.dumps(config)):
+            if read_json(config_path, "the configuration of a run") != json.loads(json.dumps(config)):
                 raise UserError(f"{directory} holds a run with another configuration; give another hydra.run.dir")
             if (directory / FINISHED).is_file():
                 log.info("%s: finished before, nothing to do", directory)
@@ -178,11 +154,9 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
 def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: NoLogger) -> None:
     name = directory.name
     records = Records(name)
-    start = 0
-    saved = load_checkpoint(directory)
-    if saved:
-        start, state = saved
-        task.restore(state)
+    saved = restore_checkpoint(task, epochs, directory)
+    start = saved or 0
+    if saved is not None:
         records.load(directory, before=start + hasattr(task, "start"))
         logger.replay(records.values)
         log.info("%s: going on from epoch %d", name, start)
@@ -215,7 +189,7 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
 
         if hasattr(task, "report"):
             task.report = report
-        if after and not saved:
+        if after and saved is None:
             record(0, task.start())
         epoch = start
         try:

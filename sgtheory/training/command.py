@@ -35,7 +35,8 @@ def start(config: DictConfig, directory: Path) -> bool:
         task, trainer = prepare(config, SampleProgress())
         if replay := getattr(task, "replay", None):
             log.info("%s written", replay.run())
-            directory.rmdir()
+            with contextlib.suppress(OSError):
+                directory.rmdir()  # it is not a run; stays if it holds something
             return True
     except BaseException:
         with contextlib.suppress(OSError):

@@ -21,6 +21,7 @@ from omegaconf import open_dict
 
 from sgtheory.training import CONF, Interrupted, load_run, prepare, run_task
 from sgtheory.training import _loggers as loggers
+from sgtheory.training._config import identity
 from sgtheory.training._final_state import picture, spike_rasters
 from sgtheory.training._metrics import METRICS, find_metric, metrics_table
 
@@ -83,7 +84,7 @@ def mirrored(task, directory, epochs=20, **settings):
         task,
         epochs,
         directory / "spike_matching" / "run",
-        {"neuron": {"dt": 1e-3}},
+        identity(config),
         1e9,
         lambda *where: loggers.make_logger(config, "0123abcd", *where),
     )

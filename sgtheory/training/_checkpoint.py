@@ -1,0 +1,96 @@
+"""Checkpoints: the state of a task before an epoch, written whole, and read without running code."""
+
+import io
+from collections.abc import Mapping, Sequence
+from numbers import Number
+from pathlib import Path
+
+import torch
+
+from sgtheory.errors import UserError, first_line
+from sgtheory.files import atomic_path
+from sgtheory.reading import unpacked_size
+from sgtheory.training._records import CHECKPOINT
+
+
+def save_checkpoint(directory: Path, epoch: int, state: dict) -> None:
+    """Write the state before ``epoch``; tensors and plain values only, so that it loads without running code."""
+    content = io.BytesIO()  # torch's own writer hides the reason when a disk is full
+    torch.save({"epoch": epoch, "state": state}, content)
+    with atomic_path(directory / CHECKPOINT) as path:
+        path.write_bytes(content.getbuffer())
+
+
+def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
+    """The epoch to go on with and the state before it, or None if there is no checkpoint.
+
+    Needs no more memory than the file is large.
+
+    Raises:
+        UserError: naming the file, if it is damaged.
+    """
+    path = directory / CHECKPOINT
+    if not path.is_file():
+        return None
+    try:
+        if unpacked_size(path) > path.stat().st_size:  # it is written without compression
+            raise ValueError("it unpacks to more than its size")
+        saved = torch.load(path, weights_only=True)
+        epoch, state = saved["epoch"], saved["state"]
+        if type(epoch) is not int or epoch < 0 or not isinstance(state, dict):
+            raise ValueError("it does not hold an epoch and a state")
+    except Exception as error:
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(f"{path} is not a checkpoint of this package ({reason}); delete it to start again") from None
+    return epoch, state
+
+
+def restore_checkpoint(task, epochs: int, directory: Path) -> int | None:
+    """Give ``task`` the state of the checkpoint; returns the epoch to go on with, or None if there is no checkpoint.
+
+    Raises:
+        UserError: naming the file, if it is damaged, or of another task, network or length.
+    """
+    saved = load_checkpoint(directory)
+    if saved is None:
+        return None
+    epoch, state = saved
+    try:
+        if epoch > epochs:
+            raise ValueError(f"it is of epoch {epoch}, and the run has {epochs}")
+        require_layout(state, task.state())
+        task.restore(state)
+    except Exception as error:  # from here on it is a file from anywhere that is read
+        reason = f"{directory / CHECKPOINT} is not a checkpoint of this run ({first_line(error)})"
+        raise UserError(f"{reason}; delete it to start again") from None
+    return epoch
+
+
+def require_layout(found: object, expected: object, name: str = "state") -> None:
+    """Check that ``found`` is made like ``expected``: keys, shapes and types of tensors, kinds of values.
+
+    What is empty or None in ``expected`` may be filled: a task has to look into it itself.
+
+    Raises:
+        ValueError: naming the first part that is not.
+    """
+    if isinstance(expected, torch.Tensor):
+        kind = (expected.dtype, expected.layout)
+        if not isinstance(found, torch.Tensor) or (found.dtype, found.layout) != kind:
+            raise ValueError(f"{name} must be a tensor of {expected.dtype}")
+        if expected.numel() and found.shape != expected.shape:
+            raise ValueError(f"{name} must have the shape {list(expected.shape)}, not {list(found.shape)}")
+    elif isinstance(expected, Mapping):
+        if not isinstance(found, Mapping) or (expected and found.keys() != expected.keys()):
+            raise ValueError(f"{name} must have the keys {', '.join(map(str, expected)) or 'of a dictionary'}")
+        for key, value in expected.items():
+            require_layout(found[key], value, f"{name}.{key}")
+    elif isinstance(expected, Sequence) and not isinstance(expected, str):
+        if not isinstance(found, Sequence) or isinstance(found, str) or (expected and len(found) != len(expected)):
+            raise ValueError(f"{name} must be a list of {len(expected)}")
+        for i, value in enumerate(expected):
+            require_layout(found[i], value, f"{name}[{i}]")
+    elif expected is not None:
+        kind = Number if isinstance(expected, Number) and not isinstance(expected, bool) else type(expected)
+        if not isinstance(found, kind) or isinstance(found, bool) != isinstance(expected, bool):
+            raise ValueError(f"{name} must be a {kind.__name__.lower()}")
