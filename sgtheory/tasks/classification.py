@@ -204,17 +204,22 @@ class Classification:
         batches = self._batches(epoch)
         for index in range(self.done.batches, len(batches)):
             self._update(batches[index], draw=epoch * len(batches) + index)
-            if not math.isfinite(self.done.loss):
-                break
+            if not (math.isfinite(self.done.loss) and self._is_finite()):
+                rows = [(metric, "training", value) for metric, value in self.done.means().items()]
+                return [*rows, ("weights", "training", math.nan)]
             self.report((index + 1) / len(batches))
         rows = [(metric, "training", value) for metric, value in self.done.means().items()]
         self.done = _Sums()
-        if not all(math.isfinite(value) for _, _, value in rows):
-            return rows
         rows += self._validate(epoch + 1)
         if (epoch + 1) % self.settings.measure_every == 0:
             rows += self._measure_variability(epoch + 1)
         return rows
+
+    def _is_finite(self) -> bool:
+        """Whether weights and optimiser are: spikes, and so the loss, hide NaN, since a neuron does not fire for it."""
+        kept = [value for state in self.optimiser.state.values() for value in state.values()]
+        tensors = [*self.network.parameters(), *filter(torch.is_tensor, kept)]
+        return bool(torch.stack([tensor.isfinite().all().to(self.device) for tensor in tensors]).all())
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         order = np.random.default_rng((self.seed, epoch)).permutation(self.training)

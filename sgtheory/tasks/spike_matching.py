@@ -1,6 +1,7 @@
 """Spike-train matching: a spiking network learns to draw a picture with its spikes (Section 8.4.1, Fig 6)."""
 
 import itertools
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,8 +188,11 @@ class SpikeMatching:
             )
         rates = s.learning_rate if s.output_rule == "likelihood" else s.surrogate_learning_rate
         steps = (rates.hidden, rates.output)
-        changes = [np.float32(step) * direction for step, direction in zip(steps, directions, strict=True)]
-        self.weights = [w + change for w, change in zip(self.weights, changes, strict=True)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            changes = [np.float32(step) * direction for step, direction in zip(steps, directions, strict=True)]
+            self.weights = [w + change for w, change in zip(self.weights, changes, strict=True)]
+        if not all(np.isfinite(w).all() for w in self.weights):  # spikes hide it: a neuron does not fire for NaN
+            return [*rows, ("weights", "all", math.nan)]
         if epoch < s.save_updates:
             self._keep_update(changes, activity, rows)
         return rows
