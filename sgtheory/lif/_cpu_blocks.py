@@ -281,7 +281,7 @@ class RecurrentLIFOnCPU(torch.autograd.Function):
         within = within_layer(recurrent, channels, positions, inputs.dtype)
         below = Convolution(np.zeros((channels, 0, 0), within.weight.dtype), 0, positions)
         layer = LayerOnCPU(parameters, escape, surrogate, noise, below, within)
-        flat = inputs.detach().reshape(batch, steps, -1).contiguous().numpy()
+        flat = inputs.detach().flatten(2).contiguous().numpy()
         samples = noise.sample_indices(batch).numpy()
         true, spikes = np.empty(flat.shape, flat.dtype), np.empty(flat.shape, flat.dtype)
 
@@ -300,7 +300,7 @@ class RecurrentLIFOnCPU(torch.autograd.Function):
     def backward(ctx, gradient, _):
         layer = ctx.layer
         batch, steps = gradient.shape[:2]
-        flat = gradient.reshape(batch, steps, -1).contiguous().numpy()
+        flat = gradient.flatten(2).contiguous().numpy()
         out = np.empty_like(flat)
 
         def backward(item):

@@ -239,9 +239,8 @@ class _Blocks:
     """The network as the compiled backend runs it: blocks of samples, each through all layers."""
 
     def __init__(self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes):
-        dtype = readout_weight.dtype
-        batch, steps = inputs.shape[:2]
-        self.sources = inputs.mT.reshape(batch, steps, -1).contiguous().numpy()
+        dtype, batch = readout_weight.dtype, len(inputs)
+        self.sources = inputs.mT.flatten(2).contiguous().numpy()
         channels, positions = shapes[-1]
         units = len(readout_weight)
         last = readout_weight.detach().reshape(units, channels, positions).mT.reshape(units, -1)
@@ -315,7 +314,7 @@ class _NetworkOnCPU(torch.autograd.Function):
             return (None,) * 7 + tuple(map(torch.zeros_like, weights))
         units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype
         gradient = np.zeros((batch, steps, units), dtype) if gradient is None else gradient.contiguous().numpy()
-        counts = [None if g is None else g.mT.reshape(batch, -1).contiguous().numpy() for g in gradient_counts]
+        counts = [None if g is None else g.mT.flatten(1).contiguous().numpy() for g in gradient_counts]
 
         def backward(item):
             block, activity = item

@@ -7,6 +7,9 @@ import os
 
 os.environ["TRITON_INTERPRET"] = "1"
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +28,9 @@ from cuda_cases import (
     sixty_fourths,
 )
 from torch.library import opcheck
+
+sys.path.append(str(Path(__file__).parents[1] / "reliability"))
+import number_cases
 
 from sgtheory.errors import ParameterError
 from sgtheory.lif import Noise, _cuda, _cuda_ops, _noise, _reference
@@ -114,6 +120,27 @@ def test_layout_and_what_is_differentiable():
         again, _ = _cuda.lif_cuda(inputs, *arguments)
     assert not again.requires_grad
     assert torch.equal(spikes, again)
+
+
+@pytest.mark.parametrize("kind", number_cases.KINDS)
+def test_broken_numbers_mean_the_same_and_stay_in_their_sample(kind):
+    values = (("input", number_cases.NAN), ("input", number_cases.INFINITY), ("gradient", -number_cases.INFINITY))
+    for i, (place, value) in enumerate(values):
+        neuron, options = number_cases.NEURONS[2 - i], number_cases.OPTIONS[3 * i + 1]
+        with np.errstate(all="ignore"):
+            case = number_cases.layer(kind, place, value)
+            number_cases.assert_the_same_is_made_of(case, _cuda.lif_cuda, options, neuron)
+
+
+@pytest.mark.parametrize(("shape", "kernel"), [((1, 1, 1), 0), ((1, 3, 1), 1), ((1, 3, 1, 1), 3), ((0, 3, 2), 1)])
+def test_one_of_everything_and_none(shape, kernel):
+    inputs = torch.full(shape, 3.0)
+    recurrent = torch.ones(shape[2], shape[2], *[kernel] * (len(shape) - 3)) if kernel else None
+    expected, found = (
+        run(backend, inputs, recurrent, fast(threshold=-1.0), escape=Step(), noise=Noise(0))
+        for backend in (_reference.lif_reference, _cuda.lif_cuda)
+    )
+    assert all(map(torch.equal, expected, found))
 
 
 @pytest.mark.parametrize("delay", [0, 1])

@@ -98,14 +98,19 @@ class GlobalMemory:
         array[at] = values[active]
 
 
-def launch(ptx, threads, shared_bytes, grid, arguments, first=0):
+def launch(ptx, threads, shared_bytes, grid, arguments, first=0, whole=None):
     """Run every program of the grid. ``arguments`` are numpy arrays (contiguous, changed in place) and numbers.
 
-    With ``first``, the programs are those from ``first`` on of a longer grid, the arrays their parts of longer ones.
+    With ``first``, the programs are those from ``first`` on of a longer grid, the arrays their parts of longer ones,
+    except that argument number ``whole`` is all of its array.
     """
-    arrays = [a for a in arguments if isinstance(a, np.ndarray)]
-    starts = iter([(i << ARRAY) - first * array.nbytes // grid[0] for i, array in enumerate(arrays, 1)])
-    numbers = [next(starts) if isinstance(a, np.ndarray) else a for a in arguments]
+    arrays, numbers = [], []
+    for i, argument in enumerate(arguments):
+        if isinstance(argument, np.ndarray):
+            arrays.append(argument)
+            before = 0 if i == whole else first * argument.nbytes // grid[0]
+            argument = (len(arrays) << ARRAY) - before
+        numbers.append(argument)
     code, labels = parse(ptx)
     for y in range(grid[1]):
         for x in range(first, first + grid[0]):

@@ -80,11 +80,14 @@ def device(monkeypatch):
             if execute:
                 names = {name: value for name, value in keywords.items() if name in function.arg_names}
                 bound = inspect.signature(function.fn).bind(*arguments, **names).arguments
-                bound |= {"batch": first + bound["batch"]} if "batch" in bound else {}
-                values = [bound[name] for name, kind in kernel.src.signature.items() if kind != "constexpr"]
+                if "batch" in bound:
+                    bound["batch"] += first * (bound["batch"] // grid[0])
+                taken = [name for name, kind in kernel.src.signature.items() if kind != "constexpr"]
+                whole = taken.index("weight") if "weight" in taken else None
+                values = [bound[name] for name in taken]
                 values = [v.detach().numpy() if isinstance(v, torch.Tensor) else v for v in values]
                 threads, shared = 32 * kernel.metadata.num_warps, kernel.metadata.shared
-                cuda_ptx.launch(edit(kernel.asm["ptx"]), threads, shared, grid, values, first)
+                cuda_ptx.launch(edit(kernel.asm["ptx"]), threads, shared, grid, values, first, whole)
 
         monkeypatch.setattr(triton.runtime.driver, "_active", Driver(architecture))
         monkeypatch.setattr(JITFunction, "run", launch)
@@ -193,10 +196,21 @@ def test_one_compilation_serves_every_batch_length_and_seed(device):
     assert launched[:2] == launched[2:]
 
 
-def test_arrays_of_more_than_2_to_the_32_elements(device):
-    """The samples from 3,000,000 on of a batch with 1800 neurons x steps each."""
-    device(80, first=3_000_000)
-    assert_like_reference(*layer("feedforward"), fast(reset_gradient="attached"))
+FAR = [("feedforward", 2, 1), ("feedforward", 2, -1), ("convolution", 2, 1), ("dense", 16, 1)]
+
+
+@pytest.mark.parametrize(("name", "batch", "i"), FAR)
+def test_arrays_of_more_than_2_to_the_32_elements(name, batch, i, device):
+    """The samples from 40,000,000 on of a batch with 126 to 1800 neurons x steps each."""
+    device(80, first=40_000_000)
+    noise = Noise(1, samples=torch.arange(batch) + 2**32 - batch)
+    assert_like_reference(*layer(name, batch), fast(reset_gradient="attached"), SURROGATES[i], ESCAPES[i], noise)
+
+
+def test_readouts_of_more_than_2_to_the_32_elements(device):
+    device(80, first=40_000_000)
+    inputs = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(_cuda.readout_cuda(inputs, fast(), 0.5), _reference.readout_reference(inputs, fast(), 0.5))
 
 
 def test_fused_multiply_adds_would_be_seen(device):
