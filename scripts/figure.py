@@ -15,6 +15,7 @@ import importlib
 import sys
 from pathlib import Path
 
+import numba
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -31,7 +32,9 @@ REFERENCE = Path(__file__).resolve().parents[1] / "data" / "reference"
 
 
 def main(arguments: list[str]) -> None:
-    torch.set_num_threads(1)  # small tensors, for which several threads only wait for each other
+    # One thread: the tensors are small, and how a sum is divided among threads changes its last digits.
+    numba.set_num_threads(1)  # first, since numba sets the number of OpenMP's threads when it starts its own
+    torch.set_num_threads(1)
     own = {"output": "figures", "records": None}
     overrides = []
     for argument in arguments:

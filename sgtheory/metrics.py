@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from sgtheory.errors import ParameterError, require_positive
+from sgtheory.lif._cpu import use_torch_threads
 
 FANO_NEURONS = 64  # counted at a time: bounds the memory
 
@@ -107,6 +108,7 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
     for one neuron.
     """
     _check_target(spikes, target)
+    use_torch_threads()
     distances = np.empty(len(spikes))
     _van_rossum(spikes, np.asarray(target, spikes.dtype), kernel.slow, kernel.fast, kernel.gain, distances)
     return distances

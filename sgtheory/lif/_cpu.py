@@ -127,7 +127,10 @@ def backward_kernel(
 
 def use_torch_threads() -> None:
     """Let the kernels use as many threads as ``torch.set_num_threads`` allows."""
-    set_num_threads(max(1, min(torch.get_num_threads(), config.NUMBA_NUM_THREADS)))
+    threads = torch.get_num_threads()
+    set_num_threads(max(1, min(threads, config.NUMBA_NUM_THREADS)))
+    if torch.get_num_threads() != threads:  # when numba starts its threads, it sets the number of OpenMP's
+        torch.set_num_threads(threads)
 
 
 def constants(parameters: LIFParameters, dtype: np.dtype) -> tuple:

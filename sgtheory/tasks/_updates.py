@@ -76,12 +76,44 @@ class TwoLayers:
     def differentiable_run(self, weights, escape, surrogate, noise, trials) -> tuple[torch.Tensor, ...]:
         """The same forward pass with autograd: hidden and output spikes and hidden potential, [trial, time, neuron]."""
         options = {"parameters": self.parameters, "surrogate": surrogate, "backend": self.backend}
+        weighted = _SpikeProduct.apply if self.compiled else torch.matmul
         inputs = torch.from_numpy(self.inputs).to(weights[0])
-        current = (inputs @ weights[0]).expand(trials, -1, -1)
+        current = weighted(inputs[None], weights[0]).expand(trials, -1, -1)
         hidden, potential = lif(current, escape=escape["hidden"], noise=noise, **options)
         source = noise.at(stream=noise.stream + 1)
-        output, _ = lif(hidden @ weights[1], escape=escape["output"], noise=source, **options)
+        output, _ = lif(weighted(hidden, weights[1]), escape=escape["output"], noise=source, **options)
         return hidden, output, potential
+
+
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a @ b by one thread: how a library divides sums among several depends on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return a @ b
+    finally:
+        torch.set_num_threads(threads)
+
+
+class _SpikeProduct(torch.autograd.Function):
+    """spikes [trial, time, pre] @ weight [pre, post], with the sums of :meth:`TwoLayers.run`."""
+
+    @staticmethod
+    def forward(ctx, spikes, weight):
+        use_torch_threads()
+        counted = spikes.to(torch.uint8)
+        ctx.save_for_backward(counted, weight)
+        out = weight.new_empty((*spikes.shape[:2], weight.shape[1]))
+        weighted_spikes(counted.numpy(), weight.detach().numpy(), out.numpy())
+        return out
+
+    @staticmethod
+    def backward(ctx, gradient):
+        use_torch_threads()
+        counted, weight = ctx.saved_tensors
+        for_weight = torch.empty_like(weight)
+        weight_gradient(counted.numpy(), gradient.contiguous().numpy(), for_weight.numpy())
+        return product(gradient, weight.T) if ctx.needs_input_grad[0] else None, for_weight
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -135,7 +167,7 @@ def likelihood_update(
     dw1 /= len(delta)
 
     flat = torch.from_numpy(delta).flatten(0, 1)
-    error = (flat @ torch.from_numpy(weights[1]).T).view(activity.hidden.shape).numpy()
+    error = product(flat, torch.from_numpy(weights[1]).T).view(activity.hidden.shape).numpy()
     filter_cascade(error, *(np.float32(v) for v in (kernel.slow, kernel.fast, kernel.gain)), 0, True, error)
     prepared = prepare_surrogate(surrogate, activity.hidden_potential, activity.hidden, parameters.threshold)
     modulated = np.empty((1, *error.shape[1:]), np.float32)
@@ -190,10 +222,11 @@ def back_propagation_update(
     """
     tensors = [torch.from_numpy(w).to(network.device).requires_grad_() for w in weights]
     _, output, _ = network.differentiable_run(tensors, escape, surrogate, noise, trials)
-    difference = output - torch.from_numpy(network.target).to(output)
+    error = output.detach() - torch.from_numpy(network.target).to(output)
     if loss == "van_rossum":
-        difference = _toeplitz(network.kernel.samples(len(network.inputs))).to(output) @ difference
-    (0.5 * difference.square().sum(dim=1).mean()).backward()
+        psp = _toeplitz(network.kernel.samples(len(network.inputs))).to(output)
+        error = product(psp.T, product(psp, error))
+    output.backward(error / error[:, 0].numel())
     return [-w.grad.cpu().numpy() for w in tensors]
 
 

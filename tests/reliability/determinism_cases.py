@@ -11,6 +11,7 @@ import sys
 import tempfile
 from dataclasses import asdict, is_dataclass
 
+import numba
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
@@ -139,6 +140,7 @@ def data(large):
 @case
 def theory(large):
     """The numbers behind the figures that need no training; scripts/figure.py computes them with one thread, too."""
+    numba.set_num_threads(1)
     torch.set_num_threads(1)
     for name in THEORY if large else ("fig1", "fig3"):
         with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -39,3 +39,17 @@ def of_one_thread():
 def test_any_number_of_threads(threads, of_one_thread):
     """Sizes at which libraries use several threads."""
     assert checksums(start("large", threads)) == of_one_thread
+
+
+def test_compiled_kernels_leave_the_number_of_threads_as_it_is():
+    """numba sets that of OpenMP, which is torch's, when it starts its threads."""
+    code = """
+import numpy, torch
+torch.set_num_threads(1)
+from sgtheory.metrics import PSPKernel, van_rossum_distance
+spikes = numpy.zeros((2, 5, 3), numpy.uint8)
+van_rossum_distance(spikes, spikes[0], PSPKernel(10e-3, 5e-3, 1e-3))
+assert torch.get_num_threads() == 1
+"""
+    environment = {**os.environ, "OMP_NUM_THREADS": "3", "NUMBA_NUM_THREADS": "3"}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
