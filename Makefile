@@ -41,7 +41,7 @@ $(THEORY): $(READY)
 	$(RUN) scripts/figure.py experiment=$@ $(OVERRIDES)
 
 fig6: ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
-fig7: ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=FOLDER: no training)
+fig7: ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: seconds, no training)
 figS2: ## train and draw Figure S2: back-propagation through the reset, four surrogates (15 minutes; PROFILE=recurrent: 25)
 figE3: ## steepness and escape functions (4 minutes); OVERRIDES="surrogate.beta=1,3,10" draws these values
 $(TRAINED): $(READY)
@@ -60,7 +60,7 @@ test: $(READY) ## run the test suite, one process for each core (minutes)
 test-slow: $(READY) ## run the slow tests as well
 	$(RUN) -m pytest -m "not torture"
 
-torture: $(READY) ## try to break it: kills at random moments, full disks, mutated files (minutes)
+torture: $(READY) ## try to break it: kills at random moments, full disks, mutated files (an hour)
 	$(RUN) -m pytest -m "torture or fuzz" --hypothesis-profile=torture
 
 lint: $(READY) ## check style
