@@ -49,7 +49,7 @@ def read_json(path: str | os.PathLike, what: str) -> dict:
     """
     text = read_text(path, what)
     try:
-        value = json.loads(text)
+        value = json.loads(text, parse_int=_whole)
         if not isinstance(value, dict):
             raise ValueError(f"it holds {text.strip():.20} and not a dictionary")
         if _deeper(value, NESTED_AT_MOST):
@@ -60,6 +60,11 @@ def read_json(path: str | os.PathLike, what: str) -> dict:
     except ValueError as error:
         raise UserError(f"{path} cannot be read as {what}: {first_line(error)}") from None
     return value
+
+
+def _whole(digits: str) -> int | float:
+    """A whole number; as a float if it is one that nothing is counted with, and that cannot be computed with."""
+    return int(digits) if len(digits) < 20 else float(digits)
 
 
 def _deeper(value, levels: int) -> bool:
@@ -87,6 +92,29 @@ def unpacked_size(path: str | os.PathLike) -> int:
     """Bytes of all members of a zip archive, as its directory declares them; a reader gives no more than that."""
     with zipfile.ZipFile(path) as archive:
         return sum(member.file_size for member in archive.infolist())
+
+
+def read_numbers(path: str | os.PathLike, key: str) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file that a setting names; they hold numbers, and what is not whole is float32.
+
+    Args:
+        path: of the file.
+        key: of the setting, for messages.
+
+    Raises:
+        UserError: naming key and file; as :func:`read_arrays`, or if an array holds texts.
+    """
+    try:
+        arrays = read_arrays(path)
+    except UserError as error:
+        raise UserError(f"{key} = {error}") from None
+    for name, array in arrays.items():
+        if array.dtype.kind == "U":
+            raise UserError(f"{key} = {path}: {name} must hold numbers")
+        if array.dtype.kind == "f":
+            with np.errstate(over="ignore"):  # becomes infinite, which its reader does not take
+                arrays[name] = array.astype(np.float32)
+    return arrays
 
 
 def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:

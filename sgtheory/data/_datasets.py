@@ -11,7 +11,7 @@ from sgtheory.data._shd import SpikeDataset, load_shd, md5
 from sgtheory.data._spoken_digits import NAME as SPOKEN_DIGITS
 from sgtheory.data._spoken_digits import VERSION as SPOKEN_DIGITS_VERSION
 from sgtheory.data._spoken_digits import Progress, spoken_digits
-from sgtheory.errors import UserError, require_choice
+from sgtheory.errors import ParameterError, UserError, require_choice
 
 DATASETS = ("auto", "shd", "spoken_digits", "randman")
 
@@ -46,7 +46,7 @@ def open_dataset(
     Raises:
         UserError: if the name is unknown, SHD is not there, or a file cannot be used.
     """
-    require_choice(DATASETS, name=name)
+    _check(name, directory, settings)
     directory = Path(directory)
     if name == "randman":
         return OpenedDataset(*randman(**settings))
@@ -73,15 +73,28 @@ def identify_dataset(name: str = "auto", directory: str | os.PathLike = "data", 
     Raises:
         UserError: for an unknown name.
     """
-    require_choice(DATASETS, name=name)
+    _check(name, directory, settings)
     if name in ("auto", "shd") and (files := _find_shd(Path(directory))):
         return {"name": "shd", **{part: _md5(path) for part, path in zip(("train", "test"), files, strict=True)}}
-    make = randman if name == "randman" else spoken_digits
-    defaults = {
-        p.name: p.default for p in inspect.signature(make).parameters.values() if isinstance(p.default, int | float)
-    }
+    defaults = _defaults(name)
     version = {} if name == "randman" else {"version": SPOKEN_DIGITS_VERSION}
     return {"name": "spoken_digits" if name == "auto" else name, **defaults, **version, **settings}
+
+
+def _defaults(name: str) -> dict[str, int | float]:
+    """The settings of a data set that is made."""
+    parameters = inspect.signature(randman if name == "randman" else spoken_digits).parameters.values()
+    return {p.name: p.default for p in parameters if isinstance(p.default, int | float)}
+
+
+def _check(name: str, directory: str | os.PathLike, settings: dict) -> None:
+    require_choice(DATASETS, name=name)
+    if not isinstance(directory, str | os.PathLike):
+        raise ParameterError("dir", directory, "must be a folder")
+    known = [] if name == "shd" else list(_defaults(name))
+    for setting, value in settings.items():
+        if setting not in known:
+            raise ParameterError(setting, value, f"is not a setting of {name}, which has {', '.join(known) or 'none'}")
 
 
 def _md5(path: Path) -> str:

@@ -90,17 +90,24 @@ def _content(path: Path) -> Iterator[bytes | mmap.mmap]:
         if path.suffix not in (".gz", ".zip"):
             yield opened.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
             return
-        packed = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else _member(path, file)
         most = min(SLACK + RATIO * size, UNPACKED_AT_MOST)
+        bomb = UserError(f"{path} is refused: its {size} bytes unpack to more than {most}")
+        if path.suffix == ".gz":
+            packed = gzip.GzipFile(fileobj=file)
+        else:
+            archive = opened.enter_context(zipfile.ZipFile(file))
+            member = _member(path, archive)
+            if member.file_size > most:
+                raise bomb
+            packed = archive.open(member)
         content = opened.enter_context(packed).read(most + 1)
         if len(content) > most:
-            raise UserError(f"{path} is refused: its {size} bytes unpack to more than {most}")
+            raise bomb
         yield content
 
 
-def _member(path: Path, file: io.BufferedReader) -> io.BufferedIOBase:
+def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
     """The member of a zip archive that has its name."""
-    archive = zipfile.ZipFile(file)
     names = archive.namelist()
     outside = [name for name in names if name.startswith(("/", "\\")) or ".." in PurePosixPath(name).parts]
     if outside:
@@ -108,7 +115,7 @@ def _member(path: Path, file: io.BufferedReader) -> io.BufferedIOBase:
     members = [name for name in names if PurePosixPath(name).name == path.stem]
     if len(members) != 1:
         raise UserError(f"{path} does not contain {path.stem}")
-    return archive.open(members[0])
+    return archive.getinfo(members[0])
 
 
 def _check_superblock(content: bytes | mmap.mmap) -> None:

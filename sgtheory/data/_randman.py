@@ -56,6 +56,10 @@ def randman(
                         ("train", train), ("test", test), ("cutoff", cutoff)):  # fmt: skip
         if not isinstance(value, int) or value < 1:
             raise ParameterError(name, value, "must be an integer of at least 1")
+    if units > 2**16:
+        raise ParameterError("units", units, "must be at most 65536")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ParameterError("seed", seed, "must be an integer in [0, 2**32)")
     if train + test < 2 * classes:
         raise ParameterError("train", train, f"must leave at least two samples for each of {classes} classes")
     rng = np.random.default_rng(seed)

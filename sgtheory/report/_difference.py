@@ -159,8 +159,15 @@ def relative_difference(a, b, absolute: float = 0.0) -> float:
         return 0.0 if not isinstance(a, np.ndarray) and not isinstance(b, np.ndarray) and a == b else math.inf
     if a.shape != b.shape or (np.isnan(a) != np.isnan(b)).any():
         return math.inf
-    distance = np.nanmax(np.abs(a - b), initial=0.0)
-    return 0.0 if distance <= absolute else float(distance / np.nanmax(np.abs([a, b])))
+    with np.errstate(invalid="ignore"):  # infinite in both
+        distance = _largest(a - b)
+    return 0.0 if distance <= absolute else float(distance / _largest([a, b]))
+
+
+def _largest(values) -> float:
+    """Absolute value of the largest, of those that are numbers."""
+    absolute = np.abs(values)
+    return absolute[~np.isnan(absolute)].max(initial=0.0)
 
 
 def _text(value) -> str:
@@ -168,7 +175,8 @@ def _text(value) -> str:
         return str(value)
     if not value.ndim:
         return f"{value:.6g}"
-    return f"{'x'.join(map(str, value.shape))} numbers, mean {np.nanmean(value) if value.size else math.nan:.6g}"
+    known = value[~np.isnan(value)]
+    return f"{'x'.join(map(str, value.shape))} numbers, mean {known.mean() if known.size else math.nan:.6g}"
 
 
 def _matched(first: list[Run], second: list[Run]) -> dict[str, tuple[list[Run], list[Run]]]:

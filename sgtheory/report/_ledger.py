@@ -65,7 +65,7 @@ class Drawn:
 
     @property
     def provenance(self) -> dict:
-        return self.numbers.get("provenance", {})
+        return self.numbers.get("provenance") or {}
 
     @property
     def command(self) -> str:
@@ -89,10 +89,10 @@ def read_numbers(path: Path) -> dict:
         if claim["verdict"] not in (HOLDS, FAILS):
             raise UserError(f"{path}: {claim['id']} must have the verdict '{HOLDS}' or '{FAILS}'")
     require_kinds(path, numbers, HOW_MADE, needed=False)
-    made = numbers.get("provenance", {})
-    if not all(isinstance(argument, str) for argument in made.get("arguments", ())):
+    made = numbers.get("provenance") or {}
+    if not all(isinstance(argument, str) for argument in made.get("arguments") or ()):
         raise UserError(f"{path}: provenance.arguments must be a list of texts")
-    for run in made.get("runs", ()):
+    for run in made.get("runs") or ():
         require_kinds(path, {"run": run}, {"run.name": str, "run.seconds": float, "run.versions": dict})
     if made:
         require_kinds(path, made, {"versions": dict})
@@ -147,7 +147,7 @@ def _not_run(topic: Topic) -> Entry:
 def scale(figure: Drawn) -> str:
     """At which scale the numbers of a figure were measured, and whether that is the paper's or its default."""
     numbers, source = figure.numbers, figure.name.partition("_")[0]
-    if "seeds" in numbers:
+    if numbers.get("seeds") is not None:
         count = len(numbers["seeds"])
         text = f"{count} seed{'s' * (count != 1)}, {numbers.get('epochs')} epochs"
         text = numbers.get("label") or numbers.get("scale") or text

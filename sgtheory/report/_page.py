@@ -65,7 +65,7 @@ def _shown(figure: Drawn, entries: Sequence[Entry]) -> dict:
         "entries": [entry for entry in entries if entry.id in ids],
         "command": figure.command,
         "settings": experiment.read_text() if experiment.is_file() else None,
-        "configs": {mode: json.dumps(c, indent=1) for mode, c in figure.provenance.get("configs", {}).items()},
+        "configs": {mode: json.dumps(c, indent=1) for mode, c in (figure.provenance.get("configs") or {}).items()},
     }
 
 
@@ -79,7 +79,7 @@ def _environments(figures: Sequence[Drawn]) -> list[tuple[dict, list[str]]]:
     for figure in figures:
         made = figure.provenance
         parts = [(figure.name, made)] if made else []
-        parts += [(f"runs of {figure.name}", run) for run in made.get("runs", ())]
+        parts += [(f"runs of {figure.name}", run) for run in made.get("runs") or ()]
         for name, part in parts:
             names = used.setdefault(json.dumps(part["versions"], sort_keys=True), [])
             if name not in names:

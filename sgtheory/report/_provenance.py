@@ -40,7 +40,7 @@ def command(name: str, made: dict) -> str:
     >>> command("fig1", {"arguments": ["experiment=fig1", "figure.beta=5"]})
     'python scripts/figure.py experiment=fig1 figure.beta=5'
     """
-    arguments = [a for a in made.get("arguments", ()) if a != f"experiment={name}"]
+    arguments = [a for a in (made.get("arguments") or ()) if a != f"experiment={name}"]
     target, _, profile = name.partition("_")
     words = ["make", target, *([f"PROFILE={profile}"] if profile else [])]
     if arguments == ["records=reference"]:

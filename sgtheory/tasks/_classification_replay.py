@@ -1,5 +1,6 @@
 """One forward and backward pass from given arrays, to compare implementations."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sgtheory.errors import UserError, first_line
+from sgtheory.errors import ParameterError, UserError
 from sgtheory.files import atomic_path
 from sgtheory.lif import Noise
 from sgtheory.neurons import EscapeFunction
+from sgtheory.reading import read_numbers
+
+CLASSES_AT_MOST = 2**16
 
 
 @dataclass
@@ -42,7 +46,10 @@ class Replay:
             UserError: if the file is not there, or what is wrong with its arrays.
         """
         x, y, weights = self._read()
-        net = self.network(x.shape[2], len(weights[-1]))
+        try:
+            net = self.network(x.shape[2], len(weights[-1]))
+        except ParameterError as error:
+            raise UserError(f"task.replay = {self.path} does not fit this network: task.{error}") from None
         named = net.weights()
         expected = {f"w{i}": list(w.shape) for i, (_, w) in enumerate(named)}
         given = {f"w{i}": list(w.shape) for i, w in enumerate(weights)}
@@ -67,24 +74,20 @@ class Replay:
 
     def _read(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         what = f"task.replay = {self.path}"
-        try:
-            with np.load(self.path, allow_pickle=False) as arrays:
-                x, y = np.asarray(arrays["X"]), np.asarray(arrays["y"])
-                names = sorted((n for n in arrays.files if n[:1] == "w" and n[1:].isdigit()), key=lambda n: int(n[1:]))
-                weights = [np.asarray(arrays[name], np.float32) for name in names]
-        except FileNotFoundError:
-            raise UserError(f"{what}: there is no such file") from None
-        except Exception as error:
-            reason = first_line(error)
-            raise UserError(f"{what} must be an .npz file with X, y and w0, w1, ... ({reason})") from None
+        arrays = read_numbers(self.path, "task.replay")
+        if not {"X", "y"} <= arrays.keys():
+            raise UserError(f"{what} must be an .npz file with X, y and w0, w1, ...; it has {', '.join(arrays)}")
+        x, y = arrays["X"], arrays["y"].astype(np.float64)
+        names = sorted((n for n in arrays if re.fullmatch(r"w\d{1,3}", n, re.ASCII)), key=lambda n: int(n[1:]))
+        weights = [arrays[name].astype(np.float32) for name in names]
         if names != [f"w{i}" for i in range(len(names))] or len(names) < 2:
             raise UserError(f"{what} must have weights w0, w1, ... without a gap; it has {', '.join(names) or 'none'}")
         if x.ndim != 3 or not x.size or not np.isin(x, (0, 1)).all():
             raise UserError(
                 f"{what}: X must hold spikes, 0 or 1, of shape [batch, time, input]; it has {list(x.shape)}"
             )
-        if y.shape != x.shape[:1] or not np.array_equal(y, y.astype(np.int64)):
+        if y.shape != x.shape[:1] or not (np.abs(y) < CLASSES_AT_MOST).all() or (y != np.floor(y)).any():
             raise UserError(f"{what}: y must hold one class for each of {len(x)} samples; it has shape {list(y.shape)}")
-        if not all(np.isfinite(w).all() for w in weights):
-            raise UserError(f"{what}: weights must be finite numbers")
+        if not all(w.ndim and w.size and np.isfinite(w).all() for w in weights):
+            raise UserError(f"{what}: weights must be finite numbers in arrays that are not empty")
         return x.astype(np.uint8), y.astype(np.int64), weights

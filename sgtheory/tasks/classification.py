@@ -192,8 +192,23 @@ class Classification:
     def restore(self, state: dict) -> None:
         """Take over what :meth:`state` returned."""
         self.network.load_state_dict(state["network"])
+        if state["optimiser"]["param_groups"] != self.optimiser.state_dict()["param_groups"]:
+            raise ValueError("its optimiser has other settings")
         self.optimiser.load_state_dict(state["optimiser"])
+        expected = self._optimiser_state()
+        for w, values in self.optimiser.state.items():
+            shapes = {key: getattr(value, "shape", None) for key, value in values.items()}
+            if shapes != {key: w.shape if shape == (1,) else shape for key, shape in expected.items()}:
+                raise ValueError("its optimiser is of another network")
         self.done = _Sums(**state["done"])
+
+    def _optimiser_state(self) -> dict[str, torch.Size | None]:
+        """What the optimiser keeps for a single weight: shapes by name."""
+        weight = torch.nn.Parameter(torch.zeros(1))
+        weight.grad = torch.zeros(1)
+        optimiser = make_optimiser(self.settings.optimiser, [weight], self.settings.learning_rate)
+        optimiser.step()
+        return {key: getattr(value, "shape", None) for key, value in optimiser.state[weight].items()}
 
     def start(self) -> list[tuple[str, str, float]]:
         """What the network does before training."""

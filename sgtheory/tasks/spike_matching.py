@@ -17,6 +17,7 @@ from sgtheory.lif import Noise
 from sgtheory.metrics import PSPKernel
 from sgtheory.networks import fluctuation_driven_std, normal_weights
 from sgtheory.neurons import Step
+from sgtheory.reading import read_numbers
 from sgtheory.tasks._updates import TwoLayers, back_propagation_update, likelihood_update
 
 INPUT, WEIGHTS, TRAINING, MEASUREMENT, OTHER_MODE = 0, 2, 10, 20, 30  # streams of noise; two layers take two each
@@ -133,16 +134,13 @@ class SpikeMatching:
     def _replayed(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """Input, target and weights from the arrays x, z, w0, w1 of a file."""
         path = Path(self.settings.replay)
-        try:
-            with np.load(path, allow_pickle=False) as arrays:
-                x, z, w0, w1 = (np.asarray(arrays[name], np.float32) for name in ("x", "z", "w0", "w1"))
-        except FileNotFoundError:
-            raise UserError(f"task.replay = {path}: there is no such file") from None
-        except Exception as error:
-            raise UserError(f"task.replay = {path} must be an .npz file with x, z, w0 and w1 ({error})") from None
+        arrays, names = read_numbers(path, "task.replay"), ("x", "z", "w0", "w1")
+        if not arrays.keys() >= set(names):
+            raise UserError(f"task.replay = {path} must be an .npz file with {', '.join(names)}")
+        x, z, w0, w1 = (arrays[name].astype(np.float32) for name in names)
         x, z = (a[0] if a.ndim == 3 and len(a) == 1 else a for a in (x, z))
         shapes = f"x {list(x.shape)}, z {list(z.shape)}, w0 {list(w0.shape)}, w1 {list(w1.shape)}"
-        if any(a.ndim != 2 for a in (x, z, w0, w1)) or not (
+        if any(a.ndim != 2 or not a.size for a in (x, z, w0, w1)) or not (
             len(x) == len(z) and x.shape[1] == len(w0) and w0.shape[1] == len(w1) and w1.shape[1] == z.shape[1]
         ):
             expected = "x [time, in], z [time, out], w0 [in, hidden], w1 [hidden, out]"
@@ -171,6 +169,12 @@ class SpikeMatching:
         """Take over what :meth:`state` returned."""
         self.weights = [state["w0"].numpy().copy(), state["w1"].numpy().copy()]
         self.updates = {name: list(values.numpy()) for name, values in state["updates"].items()}
+        shapes = {"l2": (), "van_rossum": (), "dw0": self.weights[0].shape, "dw1": self.weights[1].shape}
+        if self.updates and self.updates.keys() != {*shapes, "hidden_spikes", "output_spikes"}:
+            raise ValueError(f"its updates are {', '.join(map(str, self.updates))}")
+        for name, kept in self.updates.items():
+            if not kept or kept[0].shape != shapes.get(name, kept[0].shape):
+                raise ValueError(f"its updates {name} are not those of this network")
 
     def epoch(self, epoch: int) -> list[tuple[str, str, float]]:
         """Measure the network, then change its weights once."""

@@ -1,9 +1,11 @@
 """Checkpoints: the state of a task before an epoch, written whole, and read without running code."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Number
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 
@@ -11,6 +13,8 @@ from sgtheory.errors import UserError, first_line
 from sgtheory.files import atomic_path
 from sgtheory.reading import unpacked_size
 from sgtheory.training._records import CHECKPOINT
+
+NOT_PLAIN = "it holds something else than tensors and plain values"
 
 
 def save_checkpoint(directory: Path, epoch: int, state: dict) -> None:
@@ -35,12 +39,15 @@ def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
     try:
         if unpacked_size(path) > path.stat().st_size:  # it is written without compression
             raise ValueError("it unpacks to more than its size")
-        saved = torch.load(path, weights_only=True)
-        epoch, state = saved["epoch"], saved["state"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a damaged file, which is refused
+            saved = torch.load(path, weights_only=True)
+        epoch, state = (saved["epoch"], saved["state"]) if isinstance(saved, dict) else (None, None)
         if type(epoch) is not int or epoch < 0 or not isinstance(state, dict):
             raise ValueError("it does not hold an epoch and a state")
     except Exception as error:
-        reason = f"{type(error).__name__}: {first_line(error)}"
+        # what torch says then is advice to run the code in the file
+        reason = NOT_PLAIN if isinstance(error, UnpicklingError) else f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{path} is not a checkpoint of this package ({reason}); delete it to start again") from None
     return epoch, state
 

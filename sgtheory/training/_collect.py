@@ -141,8 +141,14 @@ def _differing(runs: dict[str, dict], seeds: pd.Series) -> pd.DataFrame:
     """The settings that are not the same in all runs, but for the seed and what always equals it."""
     flat = pd.DataFrame.from_dict({run: _flatten(config) for run, config in runs.items()}, orient="index", dtype=object)
     columns = {key: _comparable(flat[key]) for key in sorted(flat.columns) if key != SEED}
-    differ = {key: c for key, c in columns.items() if c.nunique(dropna=False) > 1 and list(c) != list(seeds)}
+    differ = {
+        key: c for key, c in columns.items() if c.nunique(dropna=False) > 1 and _values_of(c) != _values_of(seeds)
+    }
     return pd.DataFrame(differ, index=flat.index)
+
+
+def _values_of(column: pd.Series) -> list:
+    return column.astype(object).where(column.notna(), None).tolist()  # NA is not equal or unequal to anything
 
 
 def _flatten(config: dict, prefix: str = "") -> dict:

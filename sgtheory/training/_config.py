@@ -5,13 +5,15 @@ import hashlib
 import inspect
 import json
 import math
+import os
+import pkgutil
+import re
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import hydra.utils
 import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -147,9 +149,12 @@ def find_class(target: object, key: str) -> type:
         UserError: naming ``key``, if there is none.
     """
     try:
-        return hydra.utils.get_class(target)
+        found = pkgutil.resolve_name(target)
     except Exception:  # its module may be the user's own, and fail in any way when it is imported
-        raise UserError(f"{key} = {target!r} is not a class that can be imported") from None
+        found = None
+    if not isinstance(found, type):
+        raise UserError(f"{key} = {target!r:.100} is not a class that can be imported")
+    return found
 
 
 def figure_settings(node: DictConfig, compute: Callable) -> dict:
@@ -178,6 +183,26 @@ def figure_settings(node: DictConfig, compute: Callable) -> dict:
     return settings
 
 
+def check_sections(config: DictConfig) -> None:
+    """Check that the parts of a configuration are there, and what the name of a run is made of.
+
+    Raises:
+        UserError: naming the key that is wrong.
+    """
+    for key in ("task", "neuron", "surrogate", "trainer"):
+        if not OmegaConf.is_dict(config.get(key)):
+            raise UserError(f"{key} = {config.get(key)!s:.80} is not a section of settings")
+    data = config.get("data")
+    if data is not None and not (OmegaConf.is_dict(data) and all(isinstance(key, str) for key in data)):
+        raise UserError(f"data = {data!s:.80} is not a section of settings")
+    name, seed = config.task.get("name", "task"), config.seed
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,80}", name):
+        raise UserError(f"task.name = {name!r:.80} must be a word, since the folder of its runs has that name")
+    require_choice(MODES, **{"neuron.mode": config.neuron.get("mode")})
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise ParameterError("seed", seed, "must be an integer in [0, 2**32)")
+
+
 def _task_class(config: DictConfig) -> type:
     target = config.task.get("_target_", "")
     cls = find_class(target, "task._target_")
@@ -202,22 +227,22 @@ def prepare(config: DictConfig, progress: Callable[[int, int], None] | None = No
         raise UserError(one_sentence(error)) from None
     for missing in sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"{missing} has no value: give one, for example on the command line as {missing}=...")
-    seed = config.seed
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ParameterError("seed", seed, "must be an integer in [0, 2**32)")
+    check_sections(config)
     cls = _task_class(config)
     settings = _settings(cls.Settings, config.task, "task")
     escapes = getattr(settings, "escape", None)
     if escapes is not None:
+        if not isinstance(escapes, Mapping):
+            raise UserError(f"task.escape = {escapes!s:.80} is not a section of settings")
         settings.escape = {k: build(v, f"task.escape.{k}", EscapeFunction) for k, v in escapes.items()}
     trainer = _settings(TrainerSettings, config.trainer, "trainer")
     context = TaskContext(
         settings=settings,
-        seed=seed,
+        seed=config.seed,
         neuron=_settings(NeuronSettings, config.neuron, "neuron"),
         surrogate=build(config.surrogate, "surrogate", SurrogateDerivative),
         trainer=trainer,
-        data=OmegaConf.to_container(config.data),
+        data=_plain(config.data),
         progress=progress,
     )
     return cls(context), trainer
@@ -233,16 +258,21 @@ def identity(config: DictConfig) -> dict:
     Files that it names are represented by their content, too, so that another picture under the same name is another
     run; a data set by its content alone.
     """
+    check_sections(config)
     parts = {key: _plain(config.get(key)) for key in IDENTITY}
-    parts["trainer"] = {key: config.trainer.get(key) for key in TRAINER_IDENTITY}
+    parts["trainer"] = {key: _plain(config.trainer.get(key)) for key in TRAINER_IDENTITY}
     parts["version"] = __version__
     if parts["data"]:
-        parts["data"] = identify_dataset(**{"directory" if k == "dir" else k: v for k, v in parts["data"].items()})
+        try:
+            parts["data"] = identify_dataset(**{"directory" if k == "dir" else k: v for k, v in parts["data"].items()})
+        except ParameterError as error:
+            raise ParameterError(f"data.{error.name}", error.value, error.allowed) from None
     contents = {}
     for key in ("task.target.image", "task.replay"):
         path = OmegaConf.select(config, key)
-        if path is not None and Path(path).is_file():
-            contents[key] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+        if isinstance(path, str) and os.path.isfile(path):  # false for what cannot be a path
+            with open(path, "rb") as file:
+                contents[key] = hashlib.file_digest(file, "sha256").hexdigest()
     if contents:
         parts["contents"] = contents
     return parts
@@ -251,10 +281,11 @@ def identity(config: DictConfig) -> dict:
 def _canonical(value):
     """10 and 10.0 are the same setting."""
     if isinstance(value, Mapping):
-        return {k: _canonical(v) for k, v in value.items()}
+        return {str(k): _canonical(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_canonical(v) for v in value]
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    exact = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+    return float(value) if exact else value
 
 
 def fingerprint(parts: dict) -> str:

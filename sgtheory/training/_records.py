@@ -1,5 +1,6 @@
 """The metrics store: a plain long-form table in every run directory, and reading finished runs back."""
 
+import csv
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -65,17 +66,18 @@ def read_records(path: Path) -> pd.DataFrame:
     if header != list(COLUMNS):
         raise UserError(f"{path} has columns {header!s:.200}, and should have {list(COLUMNS)}")
     try:
-        frame = pd.read_csv(
-            io.StringIO(text),
-            dtype=COLUMNS,
-            keep_default_na=False,
-            na_values={"value": ""},  # of a variability that is not defined; a layer may have no name
-        )
-        if not isinstance(frame.index, pd.RangeIndex):
-            raise ValueError("there are more values than columns in a row")
+        if any(len(row) != len(COLUMNS) for row in csv.reader(io.StringIO(text))) or not text.endswith("\n"):
+            raise ValueError("a row is not whole")
+        with np.errstate(invalid="ignore"):  # of an epoch that is not a number
+            frame = pd.read_csv(
+                io.StringIO(text),
+                dtype=COLUMNS,
+                keep_default_na=False,
+                na_values={"value": ""},  # of a variability that is not defined; a layer may have no name
+            )
         if (frame.epoch < 0).any():
             raise ValueError("an epoch is below 0")
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, csv.Error) as error:
         raise UserError(f"{path} cannot be read as {what}: {first_line(error)}") from None
     return frame
 

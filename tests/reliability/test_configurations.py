@@ -1,0 +1,108 @@
+"""Configurations with values of any kind: a task, or one sentence; and nothing that they name is called before."""
+
+import copy
+
+import pytest
+from hypothesis import event, given
+from hypothesis import strategies as st
+from mutations import JSON_VALUES
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sgtheory.errors import UserError
+from sgtheory.neurons import EscapeFunction, SurrogateDerivative
+from sgtheory.training import expand, prepare
+from sgtheory.training._config import build, one_sentence, run_name
+
+pytestmark = pytest.mark.fuzz
+
+DANGEROUS = (
+    *("os.system", "builtins.eval", "builtins.exec", "subprocess.Popen", "subprocess.call", "shutil.rmtree"),
+    *("pathlib.Path.unlink", "hydra.utils.call", "hydra.utils.instantiate", "functools.partial", "sgtheory"),
+    *("sgtheory.neurons", "sgtheory.data.write_shd", "sgtheory.neurons.LIFParameters", "sys.exit", "os._exit"),
+    *("", ".", "..", "os.", ".os", "no.such.Class", "sgtheory.neurons.SurrogateDerivative.derivative", "1", "ä.b"),
+)
+CALLED = []
+
+
+class Bystander:
+    """A class that is no part of a network, and notes when it is called."""
+
+    def __init__(self, *args, **kwargs):
+        CALLED.append((args, kwargs))
+
+
+@pytest.mark.parametrize("target", [*DANGEROUS, f"{__name__}.Bystander", 5, None, ["os.system"], {"a": 1}])
+@pytest.mark.parametrize("nested", [False, True])
+def test_nothing_but_the_right_classes_is_called(target, nested, tmp_path):
+    there = tmp_path / "there"
+    there.touch()
+    node = {"_target_": target, "_args_": [f"rm {there}"], "cmd": f"rm {there}", "args": ["rm", str(there)]}
+    if nested:
+        node = {"_target_": "sgtheory.neurons.EscapeDerivative", "escape": node}
+    for kind in (SurrogateDerivative, EscapeFunction):
+        with pytest.raises(UserError) as error:
+            build(OmegaConf.create(node), "surrogate", kind)
+        assert len(str(error.value).splitlines()) == 1
+    assert there.exists()
+    assert not CALLED
+
+
+@pytest.mark.parametrize(
+    "extra", [{"_args_": [3.0]}, {"_partial_": True}, {"_recursive_": False}, {"_convert_": "all"}]
+)
+def test_what_hydra_would_do_on_request_is_not_done(extra):
+    with pytest.raises(UserError, match="unexpected keyword"):
+        build({"_target_": "sgtheory.neurons.SuperSpike", **extra}, "surrogate", SurrogateDerivative)
+
+
+SMALL = ["task.target.rows=8", "task.target.steps=6", "task.inputs=5", "task.hidden=4", "neuron=escape_noise"]
+
+
+@pytest.fixture(scope="module")
+def composed():
+    return expand([*SMALL, "surrogate=escape", "logger=none"])[0]
+
+
+def keys(config, prefix=""):
+    for key in config:
+        yield f"{prefix}{key}"
+        if OmegaConf.is_dict(config._get_node(key)):
+            yield from keys(config[key], f"{prefix}{key}.")
+
+
+SECTIONS = ("task", "neuron", "surrogate", "trainer", "data", "seed")
+# numbers up to a few hundred, and such as no machine has the memory for: what lies between takes time, but no sentence
+VALUES = (
+    JSON_VALUES
+    | st.integers(-300, 300)
+    | st.floats()
+    | st.sampled_from(
+        ["???", "${seed}", "${task}", "${nothing}", "${oc.env:HOME}", "auto", "cuda", "x" * 5000, "/", "\0"]
+    )
+    | st.sampled_from(DANGEROUS).map(lambda target: {"_target_": target})
+)
+
+
+@given(data=st.data())
+def test_any_value_for_any_key(composed, data):
+    config = copy.deepcopy(composed)
+    places = [key for key in keys(composed) if key.startswith(SECTIONS)]
+    for _ in range(data.draw(st.integers(1, 3))):
+        key, value = data.draw(st.sampled_from(places)), data.draw(VALUES)
+        if data.draw(st.booleans()) and "." in key:
+            key += data.draw(st.sampled_from(["x", ".x", ""]))
+        try:
+            OmegaConf.update(config, key, value, force_add=True)
+        except (OmegaConfBaseException, ValueError, AttributeError):  # no configuration, as Hydra would say
+            event("no configuration")
+    for use in (run_name, prepare):
+        sentence = None
+        try:
+            use(config)
+        except UserError as error:
+            sentence = str(error)
+        except OmegaConfBaseException as error:
+            sentence = one_sentence(error)
+        event(f"{use.__name__}: {'refused' if sentence else 'taken'}")
+        assert len((sentence or "").splitlines()) <= 1
