@@ -135,15 +135,22 @@ def downloading(folder: Path) -> list[str]:
     return ["fetch_data.py", "shd", f"data.dir={folder}", f"data.base_url={url}", f"data.md5sums={sums}"]
 
 
-def hearing(folder: Path) -> list[str]:
-    """Two recordings of noise."""
-    for word in ("one", "two"):
-        (folder / word).mkdir(exist_ok=True)
-        sound = np.random.default_rng(len(word)).normal(size=4000).clip(-3, 3) / 3
+@functools.cache
+def recordings() -> Path:
+    """A folder with two recordings of noise."""
+    folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
+    for i, word in enumerate(("one", "two")):
+        (folder / word).mkdir()
+        sound = np.random.default_rng(i).normal(size=4000).clip(-3, 3) / 3
         with wave.open(str(folder / word / "noise.wav"), "wb") as file:
             file.setparams((1, 2, 16000, 0, "NONE", ""))
             file.writeframes((32767 * sound).astype("<i2").tobytes())
-    return ["make_spikes.py", str(folder), str(folder / "spikes.h5")]
+    return folder
+
+
+def hearing(folder: Path) -> list[str]:
+    return ["make_spikes.py", str(recordings()), str(folder / "spikes.h5")]
 
 
 def run_and_data_contents(folder: Path) -> dict:
