@@ -143,9 +143,9 @@ def _bin(times, units, offsets, indices, dt, limit, binned):
     for k in range(len(indices)):
         for event in range(offsets[indices[k]], offsets[indices[k] + 1]):
             t = times[event]
-            step = int(t / dt)
+            step = t / dt  # may exceed every integer
             if t < limit and step < binned.shape[1]:
-                binned[k, step, units[event]] = 1
+                binned[k, int(step), units[event]] = 1
 
 
 def load_shd(path: str | os.PathLike, name: str | None = None, channels: int = SHD_CHANNELS) -> SpikeDataset:
