@@ -1,6 +1,7 @@
 """Prints a checksum of what each computation gives: python determinism_cases.py small|large [CASE ...]
 
-Run with another number of threads (OMP_NUM_THREADS, NUMBA_NUM_THREADS), or a second time, it has to print the same.
+Run with another number of threads (OMP_NUM_THREADS, not more than NUMBA_NUM_THREADS), or a second time, it has to print
+the same.
 """
 
 import hashlib
@@ -112,7 +113,7 @@ def classification(large):
     """Weights, optimiser and records after several updates with escape noise, data included."""
     size = ("data.units=200", "data.train=300", "task.channels=[16,32]", "task.batch_size=64") if large else ()
     for mode, seed in (("escape_noise", LAST_SEED), ("deterministic", 0)):
-        yield trained("classification", 3, f"neuron={mode}", f"seed={seed}", *size)
+        yield trained("classification", 2, f"neuron={mode}", f"seed={seed}", *size)
 
 
 @case
@@ -125,7 +126,7 @@ def spike_matching(large):
         ("escape_noise", "surrogate", "van_rossum"),
     ):
         options = (f"neuron={mode}", f"task.output_rule={rule}", f"task.loss={loss}")
-        yield trained("spike_matching", 4, *options, "seed=0", *(size if large else ("task.trials=5",)))
+        yield trained("spike_matching", 2, *options, "seed=0", *(size if large else ("task.trials=5",)))
 
 
 @case
@@ -142,7 +143,7 @@ def theory(large):
     """The numbers behind the figures that need no training; scripts/figure.py computes them with one thread, too."""
     numba.set_num_threads(1)
     torch.set_num_threads(1)
-    for name in THEORY if large else ("fig1", "fig3"):
+    for name in THEORY if large else ("fig1",):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             figure = compose("config", overrides=[f"experiment={name}"]).figure
         module = importlib.import_module(f"sgtheory.figures.{figure.module}")
@@ -151,12 +152,12 @@ def theory(large):
 
 
 def main(size, names):
-    threads = os.environ.get("OMP_NUM_THREADS")
-    torch.set_num_threads(int(threads))
-    found = {}
+    threads, found = int(os.environ["OMP_NUM_THREADS"]), {}
     for name in names or CASES:
+        torch.set_num_threads(threads)
         for i, result in enumerate(CASES[name](size == "large")):
             found[f"{name} {i}"] = checksum(result)
+            assert torch.get_num_threads() in (1, threads)  # numba sets that of OpenMP when it starts its threads
     print(json.dumps(found))
 
 

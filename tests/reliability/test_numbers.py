@@ -18,6 +18,7 @@ from number_cases import (
     layer,
     leaves_of,
     network,
+    run,
 )
 from small_tasks import small_task
 
@@ -74,6 +75,19 @@ def test_broken_numbers_mean_the_same_and_stay_in_their_sample(kind, place):
         if abs(value) > 1e38 and (place == "gradient" or isinstance(neuron[1], SigmoidDerivative)):
             continue  # overflows, or meets a derivative that underflows, in sums whose order is free
         assert_the_same_is_made_of(layer(kind, place, value), "cpu", options, neuron)
+
+
+@pytest.mark.parametrize("reset", ["next", "same"])
+def test_an_infinite_gradient_meets_the_zero_of_a_reset(reset):
+    inputs, recurrent = torch.full((1, 12, 2), 20.0), torch.zeros(2, 2)
+    for step in range(2, 12):
+        gradient = torch.zeros(inputs.shape)
+        gradient[0, step, 0] = math.inf
+        spikes, _, expected, _ = run("reference", inputs, recurrent, gradient, (reset, "detached", 0), NEURONS[0])
+        found = run("cpu", inputs, recurrent, gradient, (reset, "detached", 0), NEURONS[0])[2]
+        assert torch.equal(expected.isfinite(), found.isfinite())
+        assert not expected.isfinite().all()
+    assert spikes.sum() > 4
 
 
 @pytest.mark.parametrize("escape", ESCAPES, ids=lambda e: type(e).__name__)
@@ -168,9 +182,9 @@ def test_weights_that_are_not_finite_are_refused(backend, number, which):
     with torch.no_grad():
         leaves_of(arguments)[which].view(-1)[-1] = number
     name = (r"weights\[0\]", r"weights\[1\]", r"recurrent\[0\]", "readout_weight")[which]
-    for run in (spiking_network, network_activity):
+    for compute in (spiking_network, network_activity):
         with pytest.raises(ParameterError, match=rf"^{name} = '1 of \d+ numbers not finite': must be finite"):
-            run(*arguments, backend=backend)
+            compute(*arguments, backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

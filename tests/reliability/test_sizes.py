@@ -19,6 +19,7 @@ from number_cases import (
 )
 
 from sgtheory import metrics
+from sgtheory.data import SpikeDataset
 from sgtheory.lif import (
     LIF,
     Noise,
@@ -168,6 +169,11 @@ def test_events_beyond_2_to_the_31():
     assert found[:3].tolist() == [2, 69, 2**16 - 2]
     list_events(flags[-2:], found, ends)
     assert found[:3].tolist() == [3, 70, 2**16 - 1]
+
+
+def test_events_beyond_every_integer_are_left_out():
+    data = SpikeDataset.from_samples([np.array([0.0, 0.5])], [np.array([1, 2])], [0], ["a"], "two events", channels=3)
+    assert data.bin([0], 4, 1e-300).nonzero()[2].tolist() == [1]
 
 
 @pytest.mark.torture
