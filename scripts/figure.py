@@ -62,9 +62,12 @@ def main(arguments: list[str]) -> None:
         paths = save_figure(name, module.draw, numbers, own["output"])
     except ParameterError as error:
         raise ParameterError(f"{name}: {error.name}", error.value, error.allowed) from None
-    except (ArithmeticError, LookupError, ValueError, RuntimeError) as error:
+    except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if changed := [override for override in overrides if "figure." in override]:
             raise UserError(f"{name} cannot be drawn with {' '.join(changed)}: {first_line(error)}") from None
+        if own["records"]:  # of anywhere
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(f"records={own['records']}: {name} cannot be drawn from these runs ({reason})") from None
         raise
     show_claims(numbers["claims"])
     print(*paths, sep="\n")

@@ -40,6 +40,13 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory could not be had; PyTorch says so in words alone."""
+    words = ("allocate", "out of memory", "size calculation overflowed")
+    said = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return said or isinstance(error, MemoryError)
+
+
 def disk_sentence(error: OSError) -> str:
     """Which file could not be used, and why."""
     reason = error.strerror or first_line(error)

@@ -29,7 +29,7 @@ def read_text(path: str | os.PathLike, what: str) -> str:
     """
     path = Path(path)
     try:
-        if path.exists() and not path.is_file():  # a pipe would wait for its other end
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would wait for its other end
             raise UserError(f"{path} cannot be read as {what}: it is not a file")
         with path.open(encoding="utf-8") as file:
             if os.fstat(file.fileno()).st_size > TEXT_AT_MOST:
@@ -124,7 +124,7 @@ def read_arrays(path: str | os.PathLike) -> dict[str, np.ndarray]:
         UserError: naming the file, if it is not there or damaged, holds objects, or is larger than 2 GiB unpacked.
     """
     path = Path(path)
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: there is no such file")
     try:
         if unpacked_size(path) > ARRAYS_AT_MOST:

@@ -50,7 +50,7 @@ def open_dataset(
     directory = Path(directory)
     if name == "randman":
         return OpenedDataset(*randman(**settings))
-    if not directory.is_dir() and directory != Path("data"):
+    if not os.path.isdir(directory) and directory != Path("data"):
         raise UserError(f"data.dir = {directory}: there is no such folder")
     if name in ("auto", "shd"):
         if files := _find_shd(directory):
@@ -111,7 +111,7 @@ def _find_shd(directory: Path) -> list[Path] | None:
     """Training and test file of SHD, unpacked or not, if both are there."""
     for folder in (directory, directory / "shd"):
         found = [
-            next((path for suffix in ("", ".gz", ".zip") if (path := folder / f"{stem}.h5{suffix}").is_file()), None)
+            next(filter(os.path.isfile, (folder / f"{stem}.h5{suffix}" for suffix in ("", ".gz", ".zip"))), None)
             for stem in ("shd_train", "shd_test")
         ]
         if all(found):

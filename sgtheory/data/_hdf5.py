@@ -8,6 +8,7 @@ import contextlib
 import gzip
 import io
 import mmap
+import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -33,7 +34,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
         UserError: naming the file, if it is not there, damaged, or too large; also for whatever a damaged file makes
             the library raise while it is open.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is not there")
     try:
         with _content(path) as content:

@@ -1,5 +1,6 @@
 """Pictures as spike trains: a column of pixels is a time step, a row is a neuron, a dark pixel is a spike."""
 
+import os
 import warnings
 from numbers import Integral
 from pathlib import Path
@@ -87,7 +88,7 @@ def load_target(
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
         raise ParameterError("threshold", threshold, "must be a grey level from 0 (black) to 1 (white)")
 
-    path = RADCLIFFE if image is None else Path(image).expanduser()
+    path = RADCLIFFE if image is None else Path(os.path.expanduser(image))
     picture = _read_grey(path, channel)
     if steps is None:
         steps = max(1, round(picture.width * rows / picture.height))
@@ -101,7 +102,7 @@ def load_target(
 
 def _read_grey(path: Path, channel: str) -> Image.Image:
     """The picture as 8-bit grey."""
-    if not path.is_file():
+    if not os.path.isfile(path):  # false as well for a name that no file can have
         raise UserError(f"{path} does not exist or is not a file: give the path of a picture (PNG, JPEG, ...)")
     try:
         with warnings.catch_warnings():

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from numbers import Number
 from pathlib import Path
 from pickle import UnpicklingError
@@ -45,11 +45,21 @@ def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
         epoch, state = (saved["epoch"], saved["state"]) if isinstance(saved, dict) else (None, None)
         if type(epoch) is not int or epoch < 0 or not isinstance(state, dict):
             raise ValueError("it does not hold an epoch and a state")
+        if any(tensor.numel() * tensor.element_size() > path.stat().st_size for tensor in _tensors(state)):
+            raise ValueError("it has a tensor that is larger than the file")
     except Exception as error:
         # what torch says then is advice to run the code in the file
         reason = NOT_PLAIN if isinstance(error, UnpicklingError) else f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"{path} is not a checkpoint of this package ({reason}); delete it to start again") from None
     return epoch, state
+
+
+def _tensors(state: object) -> Iterator[torch.Tensor]:
+    if isinstance(state, torch.Tensor):
+        yield state
+    elif isinstance(state, Mapping | list | tuple):
+        for inner in state.values() if isinstance(state, Mapping) else state:
+            yield from _tensors(inner)
 
 
 def restore_checkpoint(task, epochs: int, directory: Path) -> int | None:
@@ -65,8 +75,10 @@ def restore_checkpoint(task, epochs: int, directory: Path) -> int | None:
     try:
         if epoch > epochs:
             raise ValueError(f"it is of epoch {epoch}, and the run has {epochs}")
-        require_layout(state, task.state())
-        task.restore(state)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what does not belong into a state, which is refused
+            require_layout(state, task.state())
+            task.restore(state)
     except Exception as error:  # from here on it is a file from anywhere that is read
         reason = f"{directory / CHECKPOINT} is not a checkpoint of this run ({first_line(error)})"
         raise UserError(f"{reason}; delete it to start again") from None

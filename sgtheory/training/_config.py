@@ -191,10 +191,10 @@ def check_sections(config: DictConfig) -> None:
     """
     for key in ("task", "neuron", "surrogate", "trainer"):
         if not OmegaConf.is_dict(config.get(key)):
-            raise UserError(f"{key} = {config.get(key)!s:.80} is not a section of settings")
+            raise UserError(f"{key} = {str(config.get(key))!r:.80} is not a section of settings")
     data = config.get("data")
     if data is not None and not (OmegaConf.is_dict(data) and all(isinstance(key, str) for key in data)):
-        raise UserError(f"data = {data!s:.80} is not a section of settings")
+        raise UserError(f"data = {str(data)!r:.80} is not a section of settings")
     name, seed = config.task.get("name", "task"), config.seed
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,80}", name):
         raise UserError(f"task.name = {name!r:.80} must be a word, since the folder of its runs has that name")
@@ -233,7 +233,7 @@ def prepare(config: DictConfig, progress: Callable[[int, int], None] | None = No
     escapes = getattr(settings, "escape", None)
     if escapes is not None:
         if not isinstance(escapes, Mapping):
-            raise UserError(f"task.escape = {escapes!s:.80} is not a section of settings")
+            raise UserError(f"task.escape = {str(escapes)!r:.80} is not a section of settings")
         settings.escape = {k: build(v, f"task.escape.{k}", EscapeFunction) for k, v in escapes.items()}
     trainer = _settings(TrainerSettings, config.trainer, "trainer")
     context = TaskContext(

@@ -5,6 +5,7 @@ import functools
 import logging
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from sgtheory.errors import UserError, disk_sentence, first_line
+from sgtheory.errors import UserError, disk_sentence, first_line, is_out_of_memory
 from sgtheory.training._config import fingerprint, identity, one_sentence, prepare
 from sgtheory.training._loggers import make_logger
 from sgtheory.training._progress import SampleProgress
 from sgtheory.training._runner import Interrupted, run_task
 
 log = logging.getLogger("sgtheory")
+CONFIGURATION = ("hydra", "omegaconf", "antlr4")  # whose errors are about what the user has written
 
 
 def start(config: DictConfig, directory: Path) -> bool:
@@ -67,8 +69,8 @@ def launcher() -> Mapping:
 def report_errors() -> Iterator[None]:
     """End the program with one sentence on stderr.
 
-    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if the disk failed or a job could not be
-    submitted or was lost.
+    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if the disk failed, memory was
+    not enough, or a job could not be submitted or was lost.
     """
     logging.captureWarnings(True)
     try:
@@ -87,13 +89,24 @@ def report_errors() -> Iterator[None]:
         fail(disk_sentence(error))
         sys.exit(1)
     except Exception as error:
+        if is_out_of_memory(error):
+            fail(f"there is not enough memory for this: {first_line(error)}")
+            sys.exit(1)
+        if _raised_in(error) in CONFIGURATION:
+            sys.exit(fail(one_sentence(error)))
         if type(error).__module__.partition(".")[0] != "submitit":
             raise
         fail(f"{first_line(error)} (logs: .submitit in the folder of the runs; the same command goes on from there)")
         sys.exit(1)
 
 
+def _raised_in(error: Exception) -> str:
+    """The package whose code raised an error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return frame.f_globals.get("__name__", "").partition(".")[0]
+
+
 def fail(sentence: str) -> int:
     """Print ``error: ...`` on stderr; returns the exit code of a user's mistake."""
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {' '.join(sentence.splitlines())}", file=sys.stderr)  # names of files may have several lines
     return 2

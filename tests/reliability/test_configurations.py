@@ -1,6 +1,8 @@
 """Configurations with values of any kind: a task, or one sentence; and nothing that they name is called before."""
 
+import contextlib
 import copy
+import io
 
 import pytest
 from hypothesis import event, given
@@ -12,7 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 from sgtheory.errors import UserError
 from sgtheory.neurons import EscapeFunction, SurrogateDerivative
 from sgtheory.training import expand, prepare
-from sgtheory.training._config import build, one_sentence, run_name
+from sgtheory.training._config import build, run_name
+from sgtheory.training.command import report_errors
 
 pytestmark = pytest.mark.fuzz
 
@@ -97,12 +100,13 @@ def test_any_value_for_any_key(composed, data):
         except (OmegaConfBaseException, ValueError, AttributeError):  # no configuration, as Hydra would say
             event("no configuration")
     for use in (run_name, prepare):
-        sentence = None
+        code, said = 0, io.StringIO()
         try:
-            use(config)
-        except UserError as error:
-            sentence = str(error)
-        except OmegaConfBaseException as error:
-            sentence = one_sentence(error)
-        event(f"{use.__name__}: {'refused' if sentence else 'taken'}")
-        assert len((sentence or "").splitlines()) <= 1
+            with contextlib.redirect_stderr(said), report_errors():
+                use(config)
+        except SystemExit as end:
+            code = end.code
+        event(f"{use.__name__}: {'refused' if code else 'taken'}")
+        lines = said.getvalue().splitlines()
+        assert (code, len(lines)) in ((0, 0), (2, 1))
+        assert all(line.startswith("error: ") for line in lines)
