@@ -221,7 +221,8 @@ class Classification:
             self._update(batches[index], draw=epoch * len(batches) + index)
             if not (math.isfinite(self.done.loss) and self._is_finite()):
                 rows = [(metric, "training", value) for metric, value in self.done.means().items()]
-                return [*rows, ("weights", "training", math.nan)]
+                seen = not all(math.isfinite(value) for _, _, value in rows)
+                return rows if seen else [*rows, ("weights", "training", math.nan)]
             self.report((index + 1) / len(batches))
         rows = [(metric, "training", value) for metric, value in self.done.means().items()]
         self.done = _Sums()
