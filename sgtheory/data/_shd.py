@@ -8,6 +8,7 @@ sample and the names of the classes, ``keys``.
 
 import functools
 import hashlib
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -220,7 +221,8 @@ def write_shd(path: str | os.PathLike, data: SpikeDataset, provenance: Mapping[s
         data: times are stored as float16, as in SHD: 0.49 ms resolution above 0.5 s.
         provenance: stored as attributes of the file, beside the ``name`` of the data set.
     """
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    content = io.BytesIO()  # HDF5 cannot close a file when the disk is full
+    with h5py.File(content, "w") as file:
         file.attrs.update({"name": data.name, **provenance})
         samples = [data[i] for i in range(len(data))]
         for key, dtype, column in (("times", np.float16, 0), ("units", np.uint16, 1)):
@@ -230,6 +232,8 @@ def write_shd(path: str | os.PathLike, data: SpikeDataset, provenance: Mapping[s
         file["labels"] = data.labels.astype(np.uint16)
         file["extra/speaker"] = data.speakers.astype(np.int16)
         file["extra/keys"] = np.array([key.encode() for key in data.keys])
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
 def _read(path: Path) -> tuple[str | None, dict[str, list | tuple | np.ndarray]]:
