@@ -78,7 +78,6 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(command, message, folder, 
     ("arguments", "code", "message"),
     [
         (["task=3"], 2, "must be a string or a list"),
-        (["task=classification", "data=shd", "data.dir=shd"], 2, "shd_train.h5 cannot be read"),
         (["task.hidden=1000000000000"], 1, "there is not enough memory"),
     ],
 )
