@@ -176,7 +176,9 @@ def _text(value) -> str:
     if not value.ndim:
         return f"{value:.6g}"
     known = value[~np.isnan(value)]
-    return f"{'x'.join(map(str, value.shape))} numbers, mean {known.mean() if known.size else math.nan:.6g}"
+    with np.errstate(over="ignore", invalid="ignore"):  # of numbers that are not those of any figure
+        mean = known.mean() if known.size else math.nan
+    return f"{'x'.join(map(str, value.shape))} numbers, mean {mean:.6g}"
 
 
 def _matched(first: list[Run], second: list[Run]) -> dict[str, tuple[list[Run], list[Run]]]:

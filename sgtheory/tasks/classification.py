@@ -201,6 +201,8 @@ class Classification:
             if shapes != {key: w.shape if shape == (1,) else shape for key, shape in expected.items()}:
                 raise ValueError("its optimiser is of another network")
         self.done = _Sums(**state["done"])
+        if not 0 <= self.done.batches <= len(self._batches(0)):
+            raise ValueError(f"it is within an epoch after {self.done.batches} batches")
 
     def _optimiser_state(self) -> dict[str, torch.Size | None]:
         """What the optimiser keeps for a single weight: shapes by name."""

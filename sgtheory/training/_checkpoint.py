@@ -3,7 +3,6 @@
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Number
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -110,6 +109,6 @@ def require_layout(found: object, expected: object, name: str = "state") -> None
         for i, value in enumerate(expected):
             require_layout(found[i], value, f"{name}[{i}]")
     elif expected is not None:
-        kind = Number if isinstance(expected, Number) and not isinstance(expected, bool) else type(expected)
-        if not isinstance(found, kind) or isinstance(found, bool) != isinstance(expected, bool):
-            raise ValueError(f"{name} must be a {kind.__name__.lower()}")
+        kinds = (int, float) if isinstance(expected, float) else (type(expected),)
+        if not isinstance(found, kinds) or isinstance(found, bool) != isinstance(expected, bool):
+            raise ValueError(f"{name} must be a {type(expected).__name__}")
