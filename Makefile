@@ -60,8 +60,8 @@ test: $(READY) ## run the test suite, one process for each core (minutes)
 test-slow: $(READY) ## run the slow tests as well
 	$(RUN) -m pytest -m "not torture"
 
-torture: $(READY) ## try to break it: kills at random moments, full disks, mutated files (an hour)
-	$(RUN) -m pytest -m "torture or fuzz" --hypothesis-profile=torture
+torture: $(READY) ## try to break it: kills at random moments, full disks, mutated files (tens of minutes)
+	$(RUN) -m pytest -n $(JOBS) -m "torture or fuzz" --hypothesis-profile=torture
 
 lint: $(READY) ## check style
 	$(VENV)/bin/ruff check .
