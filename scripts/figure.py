@@ -15,8 +15,6 @@ import importlib
 import sys
 from pathlib import Path
 
-import numba
-import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.markup import escape
@@ -26,15 +24,13 @@ from sgtheory.errors import ParameterError, UserError, first_line
 from sgtheory.figures import save_figure
 from sgtheory.report import provenance
 from sgtheory.training import Run, expand, figure_settings, find_run, load_run
-from sgtheory.training.command import report_errors
+from sgtheory.training.command import report_errors, use_threads
 
 REFERENCE = Path(__file__).resolve().parents[1] / "data" / "reference"
 
 
 def main(arguments: list[str]) -> None:
-    # One thread: the tensors are small, and how a sum is divided among threads changes its last digits.
-    numba.set_num_threads(1)  # first, since numba sets the number of OpenMP's threads when it starts its own
-    torch.set_num_threads(1)
+    use_threads(1)  # the tensors are small, and how a sum is divided among threads changes its last digits
     own = {"output": "figures", "records": None}
     overrides = []
     for argument in arguments:

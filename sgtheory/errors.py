@@ -28,6 +28,13 @@ def require_positive(**parameters: float) -> None:
             raise ParameterError(name, value, "must be a finite number above 0")
 
 
+def require_word(**parameters: object) -> None:
+    """Raise :class:`ParameterError` for the first parameter that is not an integer of 32 bits without a sign."""
+    for name, value in parameters.items():
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+            raise ParameterError(name, value, "must be an integer in [0, 2**32)")
+
+
 def require_choice(allowed: tuple, **parameters: object) -> None:
     """Raise :class:`ParameterError` for the first parameter that is not one of ``allowed``."""
     for name, value in parameters.items():

@@ -122,9 +122,7 @@ def _receive(url: str, part: Path, size: int, progress: Progress | None, timeout
         headers["Range"] = f"bytes={size}-"
     with requests.get(url, headers=headers, stream=True, timeout=timeout) as answer:
         code = answer.status_code
-        content_range = re.match(
-            r"bytes (?:(\d{1,18})-\d{1,18}|\*)/(\d{1,18}|\*)", answer.headers.get("Content-Range", "")
-        )
+        content_range = CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
         total = None
         if content_range and content_range[2] != "*":
             total = int(content_range[2])

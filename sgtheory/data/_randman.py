@@ -7,7 +7,7 @@ Spiking Neural Networks", Neural Computation 33(4), 2021, Section "Synthetic dat
 import numpy as np
 
 from sgtheory.data._shd import SpikeDataset
-from sgtheory.errors import ParameterError, require_positive
+from sgtheory.errors import ParameterError, require_positive, require_word
 
 NAME = "randman"
 
@@ -58,8 +58,7 @@ def randman(
             raise ParameterError(name, value, "must be an integer of at least 1")
     if units > 2**16:
         raise ParameterError("units", units, "must be at most 65536")
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ParameterError("seed", seed, "must be an integer in [0, 2**32)")
+    require_word(seed=seed)
     if train + test < 2 * classes:
         raise ParameterError("train", train, f"must leave at least two samples for each of {classes} classes")
     rng = np.random.default_rng(seed)

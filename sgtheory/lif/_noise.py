@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, require_word
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -59,10 +59,7 @@ class Noise:
     samples: torch.Tensor | None = None
 
     def __post_init__(self):
-        for name in ("seed", "stream", "draw"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MASK:
-                raise ParameterError(name, value, "must be an integer in [0, 2**32)")
+        require_word(seed=self.seed, stream=self.stream, draw=self.draw)
 
     def at(self, **changes) -> "Noise":
         """The same source with another ``stream``, ``draw`` or ``samples``."""

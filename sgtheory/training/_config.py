@@ -20,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sgtheory import __version__
 from sgtheory.data import identify_dataset
-from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive
+from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive, require_word
 from sgtheory.lif import BACKENDS
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
@@ -195,12 +195,11 @@ def check_sections(config: DictConfig) -> None:
     data = config.get("data")
     if data is not None and not (OmegaConf.is_dict(data) and all(isinstance(key, str) for key in data)):
         raise UserError(f"data = {str(data)!r:.80} is not a section of settings")
-    name, seed = config.task.get("name", "task"), config.seed
+    name = config.task.get("name", "task")
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,80}", name):
         raise UserError(f"task.name = {name!r:.80} must be a word, since the folder of its runs has that name")
     require_choice(MODES, **{"neuron.mode": config.neuron.get("mode")})
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ParameterError("seed", seed, "must be an integer in [0, 2**32)")
+    require_word(seed=config.seed)
 
 
 def _task_class(config: DictConfig) -> type:

@@ -46,17 +46,21 @@ def start(config: DictConfig, directory: Path) -> bool:
         raise
     # a job of submitit has the CPUs that it asked for; otherwise the libraries know how many to use
     if threads := trainer.threads or launcher().get("cpus_per_task"):
-        threads = min(threads, numba.config.NUMBA_NUM_THREADS)
-        numba.set_num_threads(threads)  # first, since numba sets the number of OpenMP's threads when it starts its own
-        torch.set_num_threads(threads)
+        use_threads(threads)
     logger = functools.partial(make_logger, config, fingerprint(parts))
     try:
         return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
     except Interrupted as error:
         if launcher().get("_target_", "").endswith(".BasicLauncher"):  # would go on with the next run
-            fail(str(error))
-            sys.exit(128 + error.number)
+            sys.exit(fail(str(error), 128 + error.number))
         raise
+
+
+def use_threads(number: int) -> None:
+    """Compute with so many threads, or as many as there are."""
+    number = min(number, numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(number)  # first, since numba sets the number of OpenMP's threads when it starts its own
+    torch.set_num_threads(number)
 
 
 def launcher() -> Mapping:
@@ -80,24 +84,20 @@ def report_errors() -> Iterator[None]:
     except UserError as error:
         sys.exit(fail(str(error)))
     except Interrupted as error:
-        fail(str(error))
-        sys.exit(128 + error.number)
+        sys.exit(fail(str(error), 128 + error.number))
     except KeyboardInterrupt:
-        fail("interrupted")
-        sys.exit(128 + signal.SIGINT)
+        sys.exit(fail("interrupted", 128 + signal.SIGINT))
     except OSError as error:
-        fail(disk_sentence(error))
-        sys.exit(1)
+        sys.exit(fail(disk_sentence(error), 1))
     except Exception as error:
         if is_out_of_memory(error):
-            fail(f"there is not enough memory for this: {first_line(error)}")
-            sys.exit(1)
+            sys.exit(fail(f"there is not enough memory for this: {first_line(error)}", 1))
         if _raised_in(error) in CONFIGURATION:
             sys.exit(fail(one_sentence(error)))
         if type(error).__module__.partition(".")[0] != "submitit":
             raise
-        fail(f"{first_line(error)} (logs: .submitit in the folder of the runs; the same command goes on from there)")
-        sys.exit(1)
+        where = "logs: .submitit in the folder of the runs; the same command goes on from there"
+        sys.exit(fail(f"{first_line(error)} ({where})", 1))
 
 
 def _raised_in(error: Exception) -> str:
@@ -106,7 +106,7 @@ def _raised_in(error: Exception) -> str:
     return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
-def fail(sentence: str) -> int:
-    """Print ``error: ...`` on stderr; returns the exit code of a user's mistake."""
+def fail(sentence: str, code: int = 2) -> int:
+    """Print ``error: ...`` on stderr; returns the exit code, by default that of a user's mistake."""
     print(f"error: {' '.join(sentence.splitlines())}", file=sys.stderr)  # names of files may have several lines
-    return 2
+    return code

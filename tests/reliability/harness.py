@@ -54,12 +54,9 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 SMALL = ("task.hidden=20", "task.inputs=20", "task.target.rows=20", "task.target.steps=30", "task.measure_every=5")
 OFTEN = ("trainer.checkpoint_every=0.01", "logger=none")
-TINY_NETWORK = ("task.channels=[4]", "task.kernels=[5]", "task.strides=[2]", "task.paddings=[0]")
-TINY_DATA = ("data.train=60", "data.test=20")
 TINY = (
-    *TINY_NETWORK,
-    *TINY_DATA,
-    "task.recurrent_kernels=[3]",
+    *("task.channels=[4]", "task.kernels=[5]", "task.strides=[2]", "task.paddings=[0]", "task.recurrent_kernels=[3]"),
+    *("data.train=60", "data.test=20"),
     "task.batch_size=10",
     "task.fano_trials=4",
     "task.measure_every=2",
