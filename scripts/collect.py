@@ -18,10 +18,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from sgtheory.command import report_errors
 from sgtheory.errors import UserError
 from sgtheory.files import atomic_path
 from sgtheory.training import Collection, collect, companions, widen
-from sgtheory.training.command import report_errors
 
 
 def parser() -> argparse.ArgumentParser:

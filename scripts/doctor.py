@@ -81,7 +81,7 @@ def backends() -> Iterator[Finding]:
     import torch
 
     from sgtheory.lif import lif
-    from sgtheory.lif._cuda import cuda_available
+    from sgtheory.lif.cuda.backend import cuda_available
     from sgtheory.neurons import LIFParameters, SuperSpike
 
     inputs = torch.rand(2, 20, 8, generator=torch.Generator().manual_seed(0)) * 3

@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from sgtheory.command import report_errors
 from sgtheory.errors import ParameterError, UserError, first_line
 from sgtheory.figures import save_figure
 from sgtheory.report import provenance
+from sgtheory.threads import use_threads
 from sgtheory.training import Run, expand, figure_settings, find_run, load_run
-from sgtheory.training.command import report_errors, use_threads
 
 REFERENCE = Path(__file__).resolve().parents[1] / "data" / "reference"
 

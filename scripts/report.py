@@ -16,6 +16,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from sgtheory.command import report_errors
 from sgtheory.report import (
     compare,
     failing,
@@ -27,7 +28,6 @@ from sgtheory.report import (
     summary,
     write_page,
 )
-from sgtheory.training.command import report_errors
 
 QUICK = Path("runs") / "claims-quick"
 

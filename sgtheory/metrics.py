@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit, prange
 
 from sgtheory.errors import ParameterError, require_positive
-from sgtheory.lif._cpu import use_torch_threads
+from sgtheory.threads import use_torch_threads
 
 FANO_NEURONS = 64  # counted at a time: bounds the memory
 

@@ -195,7 +195,7 @@ def test_a_mistake_gets_one_sentence(override, message, tmp_path, monkeypatch, c
     """In this process, through the same functions as the script, to be quick."""
     import torch
 
-    from sgtheory.training.command import report_errors, start
+    from sgtheory.command import report_errors, start
 
     if override == "trainer.device=cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU here")

@@ -11,8 +11,8 @@ import numpy as np
 from sgtheory.data._inner_ear import InnerEar
 from sgtheory.data._shd import SHD_KEYS, SpikeDataset
 from sgtheory.data._spoken_digits import Progress
-from sgtheory.data._threads import map_threads
 from sgtheory.errors import UserError, first_line
+from sgtheory.threads import map_threads
 
 MAX_SECONDS, MAX_CHANNELS = 20, 8  # of a recording
 MIN_RATE, MAX_RATE = 4000, 384_000  # Hz

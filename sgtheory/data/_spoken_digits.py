@@ -20,8 +20,8 @@ from sgtheory.data._espeak import ESPEAK_SAMPLE_RATE, Utterance, synthesise
 from sgtheory.data._hdf5 import open_hdf5
 from sgtheory.data._inner_ear import InnerEar
 from sgtheory.data._shd import SHD_KEYS, SpikeDataset, load_shd, write_shd
-from sgtheory.data._threads import map_threads
 from sgtheory.errors import ParameterError, UserError
+from sgtheory.threads import map_threads
 
 NAME = "spoken digits (synthetic)"
 VERSION = 1  # of what is made from a seed; files of another version are made anew

@@ -5,14 +5,14 @@ readout. :func:`simulate`, :func:`weighted_spikes`, :func:`weight_gradient` and 
 CPU backend, on numpy arrays and without autograd, for learning rules that are not back-propagation.
 """
 
-from sgtheory.lif._cpu import simulate
-from sgtheory.lif._cuda import cuda_available
-from sgtheory.lif._memory import empty_cache
+from sgtheory.lif._layer import BACKENDS, leaky_readout, lif
 from sgtheory.lif._module import LIF
 from sgtheory.lif._network import Layer, Readout, network_activity, spiking_network
 from sgtheory.lif._noise import Noise
-from sgtheory.lif._op import BACKENDS, leaky_readout, lif
-from sgtheory.lif._synapses import filter_cascade, weight_gradient, weighted_spikes
+from sgtheory.lif.cpu.memory import empty_cache
+from sgtheory.lif.cpu.operators import simulate
+from sgtheory.lif.cpu.synapses import filter_cascade, weight_gradient, weighted_spikes
+from sgtheory.lif.cuda.backend import cuda_available
 
 __all__ = [
     "BACKENDS",

@@ -5,8 +5,8 @@ import math
 import torch
 
 from sgtheory.errors import ParameterError
+from sgtheory.lif._layer import DETERMINISTIC, lif
 from sgtheory.lif._noise import Noise
-from sgtheory.lif._op import DETERMINISTIC, lif
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
 

@@ -7,20 +7,20 @@ import numpy as np
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._cpu_blocks import (
+from sgtheory.lif._layer import checked_backend, leaky_readout, lif, require_finite
+from sgtheory.lif._noise import Noise
+from sgtheory.lif.cpu.blocks import (
     LayerOnCPU,
     ReadoutOnCPU,
     blocks,
     input_events,
     ordered_sum,
-    run_blocks,
     spare,
     within_layer,
 )
-from sgtheory.lif._cpu_wires import Convolution
-from sgtheory.lif._noise import Noise
-from sgtheory.lif._op import checked_backend, leaky_readout, lif, require_finite
+from sgtheory.lif.cpu.convolution import Convolution
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
+from sgtheory.threads import run_blocks
 
 ACTIVITY_AT_ONCE = 48  # samples, where layers run one after the other: bounds the memory for what nobody asked for
 

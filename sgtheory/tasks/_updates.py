@@ -7,10 +7,11 @@ import torch
 from numba import njit, prange
 
 from sgtheory.lif import Noise, filter_cascade, leaky_readout, lif, simulate, weight_gradient, weighted_spikes
-from sgtheory.lif._cpu import constants, use_torch_threads
-from sgtheory.lif._cpu_surrogate import GIVEN, prepare_surrogate, surrogate_row
+from sgtheory.lif.cpu.operators import constants
+from sgtheory.lif.cpu.surrogate import GIVEN, prepare_surrogate, surrogate_row
 from sgtheory.metrics import PSPKernel
 from sgtheory.neurons import EscapeFunction, LIFParameters, StraightThrough, SurrogateDerivative
+from sgtheory.threads import use_torch_threads
 
 STRAIGHT_THROUGH = StraightThrough()  # what a forward pass without gradient is given
 OUTPUT_ERROR_WIDTH = 0.013  # delta_u of the output layer in the likelihood rule (Gardner et al. 2015)

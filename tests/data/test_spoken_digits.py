@@ -12,8 +12,8 @@ from sgtheory.data import InnerEar, load_shd, open_dataset, recordings_to_spikes
 from sgtheory.data import _spoken_digits as module
 from sgtheory.data._espeak import Utterance, synthesise
 from sgtheory.data._shd import SHD_KEYS
-from sgtheory.data._threads import map_threads
 from sgtheory.errors import ParameterError, UserError
+from sgtheory.threads import map_threads
 
 SIZES = {"train": 12, "test": 6}
 

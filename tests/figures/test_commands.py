@@ -92,7 +92,7 @@ def draw_command():
     """scripts/figure.py in this process, to be quick."""
     import runpy
 
-    from sgtheory.training.command import report_errors
+    from sgtheory.command import report_errors
 
     main = runpy.run_path(str(CONF.parent / "scripts" / "figure.py"))["main"]
 

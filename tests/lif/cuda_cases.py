@@ -7,7 +7,8 @@ import itertools
 
 import torch
 
-from sgtheory.lif import Noise, _cuda, _reference
+from sgtheory.lif import Noise, _reference
+from sgtheory.lif.cuda import backend as cuda
 from sgtheory.neurons import (
     ErfEscape,
     EscapeDerivative,
@@ -101,4 +102,4 @@ def assert_same(expected, found):
 
 
 def assert_like_reference(*case):
-    assert_same(run(_reference.lif_reference, *case), run(_cuda.lif_cuda, *case))
+    assert_same(run(_reference.lif_reference, *case), run(cuda.lif_cuda, *case))

@@ -5,10 +5,10 @@ import pytest
 import torch
 from numba import njit
 
-from sgtheory.lif._cpu_escape import bound_of_probability, confirm_candidates, mark_candidates
-from sgtheory.lif._cpu_noise import EXPONENTIAL, SIGMOID, threshold_row
-from sgtheory.lif._cpu_vector import add_product, add_row, find_events, lanes
-from sgtheory.lif._cpu_wires import Convolution
+from sgtheory.lif.cpu.convolution import Convolution
+from sgtheory.lif.cpu.escape import bound_of_probability, confirm_candidates, mark_candidates
+from sgtheory.lif.cpu.functions import EXPONENTIAL, SIGMOID, threshold_row
+from sgtheory.lif.cpu.vector import add_product, add_row, find_events, lanes
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -5,8 +5,8 @@ import gc
 import pytest
 import torch
 
-from sgtheory.lif import _memory as memory
 from sgtheory.lif import empty_cache
+from sgtheory.lif.cpu import memory
 
 LARGE = (memory.SMALLEST // 4,)  # float32
 

@@ -9,8 +9,8 @@ from scipy import stats
 
 from sgtheory.errors import ParameterError
 from sgtheory.lif import Noise
-from sgtheory.lif._cpu_noise import random_words
 from sgtheory.lif._noise import philox
+from sgtheory.lif.cpu.functions import random_words
 from sgtheory.neurons import SigmoidEscape
 
 # Random123 (Salmon et al. 2011), known-answer test of philox4x32-10: counter, key, result

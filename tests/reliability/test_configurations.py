@@ -11,11 +11,11 @@ from mutations import JSON_VALUES
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from sgtheory.command import report_errors
 from sgtheory.errors import UserError
 from sgtheory.neurons import EscapeFunction, SurrogateDerivative
 from sgtheory.training import expand, prepare
 from sgtheory.training._config import build, run_name
-from sgtheory.training.command import report_errors
 
 pytestmark = pytest.mark.fuzz
 

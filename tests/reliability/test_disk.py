@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from sgtheory.command import report_errors
 from sgtheory.data import SpikeDataset, write_shd
 from sgtheory.errors import UserError
 from sgtheory.figures import save_figure
 from sgtheory.files import atomic_path, remove_temporaries
 from sgtheory.training import load_run, run_task
-from sgtheory.training.command import report_errors
 
 
 @contextlib.contextmanager

@@ -35,8 +35,8 @@ from sgtheory.lif import (
     weight_gradient,
     weighted_spikes,
 )
-from sgtheory.lif._cpu_surrogate import surrogate_row
-from sgtheory.lif._kinds import GIVEN_SURROGATE, surrogate_kind
+from sgtheory.lif._fused import GIVEN_SURROGATE, surrogate_kind
+from sgtheory.lif.cpu.surrogate import surrogate_row
 from sgtheory.networks import psp_energy
 from sgtheory.neurons import (
     ErfEscape,

@@ -27,9 +27,9 @@ from sgtheory.lif import (
     lif,
     network_activity,
 )
-from sgtheory.lif._cpu import forward_kernel
-from sgtheory.lif._cpu_layer import list_events
-from sgtheory.lif._cpu_vector import add_product, add_row, find_events, lanes
+from sgtheory.lif.cpu.operators import forward_kernel
+from sgtheory.lif.cpu.recurrent_kernels import list_events
+from sgtheory.lif.cpu.vector import add_product, add_row, find_events, lanes
 from sgtheory.neurons import (
     LIFParameters,
     SigmoidEscape,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from valid_files import CLAIM, CONFIG, FINISHED, script, write_classification_replay, write_json, write_records
 
-from sgtheory.training.command import report_errors
+from sgtheory.command import report_errors
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import runpy
 
 import pytest
 
+from sgtheory.command import report_errors
 from sgtheory.training import CONF
-from sgtheory.training.command import report_errors
 
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="

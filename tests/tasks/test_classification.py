@@ -9,13 +9,13 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
+from sgtheory.command import start
 from sgtheory.data import SpikeDataset, identify_dataset, load_shd, write_shd
 from sgtheory.errors import UserError
 from sgtheory.tasks._classification_losses import max_over_time, regulariser, sum_of_softmax
 from sgtheory.training import Interrupted, load_run, prepare, run_task
 from sgtheory.training._config import identity
 from sgtheory.training._sweep import CONF
-from sgtheory.training.command import start
 
 SMALL = (
     *("task=classification", "data=randman", "data.classes=3", "data.units=12", "data.train=60", "data.test=20"),

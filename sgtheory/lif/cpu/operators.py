@@ -6,15 +6,16 @@ fused multiply-adds, so that the same inputs give the same bits.
 
 import numpy as np
 import torch
-from numba import config, njit, prange, set_num_threads
+from numba import njit, prange
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._cpu_noise import GROUP, philox_row, prepare_threshold, threshold_row
-from sgtheory.lif._cpu_surrogate import prepare_surrogate, surrogate_row
-from sgtheory.lif._kinds import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD, surrogate_kind
-from sgtheory.lif._memory import empty
+from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD, surrogate_kind
 from sgtheory.lif._noise import Noise
+from sgtheory.lif.cpu.functions import GROUP, philox_row, prepare_threshold, threshold_row
+from sgtheory.lif.cpu.memory import empty
+from sgtheory.lif.cpu.surrogate import prepare_surrogate, surrogate_row
 from sgtheory.neurons import EscapeFunction, LIFParameters
+from sgtheory.threads import use_torch_threads
 
 BLOCK = 1280  # neurons that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
 SEGMENT = 32  # steps between two stored states: what is computed again for them stays in the second-level cache
@@ -123,14 +124,6 @@ def backward_kernel(
                     out_n[j] = state[3, j]
                     state[3, j] = a_s * state[3, j] + gain * (state[2, j] if same else g_u)
                     state[2, j] = a_m * g_u + g_s * derivative[j]
-
-
-def use_torch_threads() -> None:
-    """Let the kernels use as many threads as ``torch.set_num_threads`` allows."""
-    threads = torch.get_num_threads()
-    set_num_threads(max(1, min(threads, config.NUMBA_NUM_THREADS)))
-    if torch.get_num_threads() != threads:  # when numba starts its threads, it sets the number of OpenMP's
-        torch.set_num_threads(threads)
 
 
 def constants(parameters: LIFParameters, dtype: np.dtype) -> tuple:

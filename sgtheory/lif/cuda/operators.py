@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.library import custom_op
 from triton import cdiv, next_power_of_2
 
-from sgtheory.lif import _cuda_kernels as kernels
-from sgtheory.lif._kinds import GIVEN_SURROGATE
+from sgtheory.lif._fused import GIVEN_SURROGATE
+from sgtheory.lif.cuda import kernels
 
 BLOCK = 256  # neurons that a program follows through time if there is no recurrence
 CHANNELS_OF_A_WORD = (4, 8, 16, 32, 64)  # spikes of one position as bits

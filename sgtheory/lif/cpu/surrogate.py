@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from numba import njit
 
-from sgtheory.lif._cpu_noise import float_of
-from sgtheory.lif._kinds import GIVEN_SURROGATE as GIVEN
-from sgtheory.lif._kinds import SIGMOID_SURROGATE as SIGMOID
-from sgtheory.lif._kinds import SUPERSPIKE, surrogate_kind
+from sgtheory.lif._fused import GIVEN_SURROGATE as GIVEN
+from sgtheory.lif._fused import SIGMOID_SURROGATE as SIGMOID
+from sgtheory.lif._fused import SUPERSPIKE, surrogate_kind
+from sgtheory.lif.cpu.functions import float_of
 from sgtheory.neurons import SurrogateDerivative
 
 _LOG2E = np.float32(1 / math.log(2))

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from sgtheory.lif._cpu_noise import float_of, threshold_row
+from sgtheory.lif.cpu.functions import float_of, threshold_row
 
 # The float whose bits are the number 2**23 (127 + y) is at least 2**y: the chord of 2**y between two integers.
 _ONE_OCTAVE = 2.0**23

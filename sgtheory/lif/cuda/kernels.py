@@ -10,12 +10,12 @@ without contraction into fused multiply-adds. No kernel reads memory that it has
 import triton
 import triton.language as tl
 
-from sgtheory.lif import _kinds, _noise
+from sgtheory.lif import _fused, _noise
 from sgtheory.neurons._log import ATANH_SERIES, LN2
 
-NONE, SIGMOID, GIVEN = map(tl.constexpr, (_kinds.NO_THRESHOLD, _kinds.SIGMOID_THRESHOLD, _kinds.GIVEN_THRESHOLD))
-SUPERSPIKE, SIGMOID_SURROGATE = tl.constexpr(_kinds.SUPERSPIKE), tl.constexpr(_kinds.SIGMOID_SURROGATE)
-GIVEN_SURROGATE = tl.constexpr(_kinds.GIVEN_SURROGATE)
+NONE, SIGMOID, GIVEN = map(tl.constexpr, (_fused.NO_THRESHOLD, _fused.SIGMOID_THRESHOLD, _fused.GIVEN_THRESHOLD))
+SUPERSPIKE, SIGMOID_SURROGATE = tl.constexpr(_fused.SUPERSPIKE), tl.constexpr(_fused.SIGMOID_SURROGATE)
+GIVEN_SURROGATE = tl.constexpr(_fused.GIVEN_SURROGATE)
 GROUP, COUNTERS = tl.constexpr(_noise.GROUP), tl.constexpr(_noise.COUNTERS)
 LN2 = tl.constexpr(LN2)
 C1, C3, C5, C7, C9, C11, C13 = map(tl.constexpr, ATANH_SERIES)
@@ -156,7 +156,7 @@ def forward_kernel(
 
 @triton.jit
 def surrogate_derivative(x, beta, scale, SURROGATE: tl.constexpr):
-    """The kinds of sgtheory.lif._kinds, times ``scale``."""
+    """The kinds of sgtheory.lif._fused, times ``scale``."""
     if SURROGATE == SUPERSPIKE:
         width = beta * tl.abs(x) + 1
         return scale / (width * width)

@@ -1,23 +1,26 @@
 """Networks of LIF layers on the CPU: blocks of samples run through all layers, several blocks at a time."""
 
-import importlib
 import math
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 import torch
-from threadpoolctl import ThreadpoolController
 
-from sgtheory.lif._cpu import constants
-from sgtheory.lif._cpu_layer import backward_layer, backward_readout, forward_layer, forward_readout, list_events
-from sgtheory.lif._cpu_noise import prepare_threshold
-from sgtheory.lif._cpu_surrogate import GIVEN, prepare_surrogate, surrogate_kind
-from sgtheory.lif._cpu_wires import Convolution
 from sgtheory.lif._noise import Noise
+from sgtheory.lif.cpu.convolution import Convolution
+from sgtheory.lif.cpu.functions import prepare_threshold
+from sgtheory.lif.cpu.operators import constants
+from sgtheory.lif.cpu.recurrent_kernels import (
+    backward_layer,
+    backward_readout,
+    forward_layer,
+    forward_readout,
+    list_events,
+)
+from sgtheory.lif.cpu.surrogate import GIVEN, prepare_surrogate, surrogate_kind
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+from sgtheory.threads import run_blocks
 
 BLOCK = 8  # samples: enough rows for the matrix products, little enough for the second-level cache
 
@@ -50,22 +53,6 @@ class Spare:
 
 
 spare = Spare()
-
-
-@cache
-def blas() -> ThreadpoolController:
-    """The BLAS libraries of the process, looked up once; scipy's is the one that compiled matrix products call."""
-    importlib.import_module("scipy.linalg.cython_blas")
-    return ThreadpoolController()
-
-
-def run_blocks(function: Callable, items: Iterable) -> list:
-    """``function`` of every item, on as many threads as ``torch.set_num_threads`` allows, each with one BLAS thread."""
-    with blas().limit(limits=1, user_api="blas"):
-        if torch.get_num_threads() == 1:
-            return [function(item) for item in items]
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return list(pool.map(function, items))
 
 
 def within_layer(weight: torch.Tensor | None, channels: int, positions: int, dtype: torch.dtype) -> Convolution:

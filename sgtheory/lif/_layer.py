@@ -3,11 +3,11 @@
 import torch
 
 from sgtheory.errors import ParameterError, require_choice
-from sgtheory.lif._cpu import LIFOnCPU
-from sgtheory.lif._cpu_blocks import RecurrentLIFOnCPU
-from sgtheory.lif._cuda import cuda_available, lif_cuda, readout_cuda
 from sgtheory.lif._noise import Noise
 from sgtheory.lif._reference import lif_reference, readout_reference
+from sgtheory.lif.cpu.blocks import RecurrentLIFOnCPU
+from sgtheory.lif.cpu.operators import LIFOnCPU
+from sgtheory.lif.cuda.backend import cuda_available, lif_cuda, readout_cuda
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
 BACKENDS = ("auto", "reference", "cpu", "cuda")

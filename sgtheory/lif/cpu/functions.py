@@ -8,11 +8,11 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from sgtheory.lif._kinds import EXPONENTIAL_THRESHOLD as EXPONENTIAL
-from sgtheory.lif._kinds import GIVEN_THRESHOLD as GIVEN
-from sgtheory.lif._kinds import NO_THRESHOLD as NONE
-from sgtheory.lif._kinds import SIGMOID_THRESHOLD as SIGMOID
-from sgtheory.lif._kinds import threshold_kind
+from sgtheory.lif._fused import EXPONENTIAL_THRESHOLD as EXPONENTIAL
+from sgtheory.lif._fused import GIVEN_THRESHOLD as GIVEN
+from sgtheory.lif._fused import NO_THRESHOLD as NONE
+from sgtheory.lif._fused import SIGMOID_THRESHOLD as SIGMOID
+from sgtheory.lif._fused import threshold_kind
 from sgtheory.lif._noise import COUNTERS, GROUP, KEY_INCREMENTS, MULTIPLIERS, ROUNDS, Noise
 from sgtheory.neurons import EscapeFunction
 from sgtheory.neurons._log import ATANH_SERIES, LN2

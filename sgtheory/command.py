@@ -9,8 +9,6 @@ import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numba
-import torch
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -18,6 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from sgtheory.errors import UserError, disk_sentence, first_line, is_out_of_memory
+from sgtheory.threads import use_threads
 from sgtheory.training._config import fingerprint, identity, one_sentence, prepare
 from sgtheory.training._loggers import make_logger
 from sgtheory.training._progress import SampleProgress
@@ -54,13 +53,6 @@ def start(config: DictConfig, directory: Path) -> bool:
         if launcher().get("_target_", "").endswith(".BasicLauncher"):  # would go on with the next run
             sys.exit(fail(str(error), 128 + error.number))
         raise
-
-
-def use_threads(number: int) -> None:
-    """Compute with so many threads, or as many as there are."""
-    number = min(number, numba.config.NUMBA_NUM_THREADS)
-    numba.set_num_threads(number)  # first, since numba sets the number of OpenMP's threads when it starts its own
-    torch.set_num_threads(number)
 
 
 def launcher() -> Mapping:

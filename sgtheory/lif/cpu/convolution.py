@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from sgtheory.lif._cpu_vector import VECTOR_BYTES, lanes
+from sgtheory.lif.cpu.vector import VECTOR_BYTES, lanes
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype) -> np.ndarray:

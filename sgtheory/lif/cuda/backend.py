@@ -5,7 +5,7 @@ import importlib.util
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._kinds import GIVEN_THRESHOLD, surrogate_kind, threshold_kind
+from sgtheory.lif._fused import GIVEN_THRESHOLD, surrogate_kind, threshold_kind
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
@@ -41,7 +41,7 @@ def lif_cuda(
         ParameterError: for float64, more neurons than a launch has programs for, or a recurrent layer that one program
             cannot hold.
     """
-    from sgtheory.lif import _cuda_ops as ops  # needs triton, which is optional
+    from sgtheory.lif.cuda import operators as ops  # needs triton, which is optional
 
     _require_float32(inputs)
     _check_size(inputs)
@@ -83,7 +83,7 @@ def readout_cuda(inputs: torch.Tensor, parameters: LIFParameters, initial: float
     Raises:
         ParameterError: for float64, or more units than a launch has programs for.
     """
-    from sgtheory.lif import _cuda_ops as ops
+    from sgtheory.lif.cuda import operators as ops
 
     _require_float32(inputs)
     _check_size(inputs)
@@ -94,7 +94,7 @@ def _thresholds(
     layer: torch.Tensor, escape: EscapeFunction, samples: torch.Tensor, draw: int, key: int
 ) -> torch.Tensor:
     """Thresholds of an escape function that the kernels do not know, in blocks of steps to bound what it needs."""
-    from sgtheory.lif import _cuda_ops as ops
+    from sgtheory.lif.cuda import operators as ops
 
     batch, steps, neurons = *layer.shape[:2], layer.shape[2:].numel()
     thresholds = layer.new_empty((batch, steps, neurons))
@@ -121,7 +121,7 @@ def _require_float32(inputs: torch.Tensor) -> None:
 
 
 def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
-    from sgtheory.lif._cuda_ops import padded
+    from sgtheory.lif.cuda.operators import padded
 
     channels, positions = inputs.shape[2], inputs.shape[3:].numel()
     if channels > MAX_RECURRENT_CHANNELS or padded(channels, 16) * padded(positions, 1) > MAX_RECURRENT_NEURONS:
@@ -137,7 +137,7 @@ def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
 
 
 def _check_size(inputs: torch.Tensor) -> None:
-    from sgtheory.lif._cuda_ops import BLOCK
+    from sgtheory.lif.cuda.operators import BLOCK
 
     if inputs.shape[2:].numel() > MAX_GRID_Y * BLOCK:
         raise ParameterError("inputs", list(inputs.shape), f"a layer can have {MAX_GRID_Y * BLOCK} neurons")

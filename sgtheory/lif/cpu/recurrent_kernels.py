@@ -6,7 +6,7 @@ is dense: a product of the windows of every position with a matrix, one step at 
 
 Memory is channels last: neuron = position * channels + channel. Events are (found, ends): the neurons that spike in
 step n of sample b are found[ends[i] : ends[i + 1]] with i = b * steps + n. The order of weights, and ``wires``, which
-say what a spike adds where, are those of :class:`sgtheory.lif._cpu_wires.Convolution`.
+say what a spike adds where, are those of :class:`sgtheory.lif.cpu.convolution.Convolution`.
 
 Samples follow one another, so that the state of one stays in the first-level cache; only where a layer has one position
 several go backward together, to share what is read of the weights. All sums run in a fixed order; blocks are
@@ -16,12 +16,12 @@ independent, and the caller adds their weight gradients in order: results do not
 import numpy as np
 from numba import njit
 
-from sgtheory.lif._cpu_escape import bound_of_probability, confirm_candidates, mark_candidates
-from sgtheory.lif._cpu_noise import GIVEN as GIVEN_THRESHOLD
-from sgtheory.lif._cpu_noise import GROUP, NONE, philox_row
-from sgtheory.lif._cpu_surrogate import GIVEN as GIVEN_SURROGATE
-from sgtheory.lif._cpu_surrogate import surrogate_row
-from sgtheory.lif._cpu_vector import VECTOR_BYTES, add_product, add_row, find_events
+from sgtheory.lif.cpu.escape import bound_of_probability, confirm_candidates, mark_candidates
+from sgtheory.lif.cpu.functions import GIVEN as GIVEN_THRESHOLD
+from sgtheory.lif.cpu.functions import GROUP, NONE, philox_row
+from sgtheory.lif.cpu.surrogate import GIVEN as GIVEN_SURROGATE
+from sgtheory.lif.cpu.surrogate import surrogate_row
+from sgtheory.lif.cpu.vector import VECTOR_BYTES, add_product, add_row, find_events
 
 
 @njit(cache=True, error_model="numpy", nogil=True)

@@ -1,0 +1,52 @@
+"""How many threads compute, and how work is divided among them."""
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+
+import numba
+import torch
+from threadpoolctl import ThreadpoolController
+
+
+def use_threads(number: int) -> None:
+    """Compute with so many threads, or as many as there are."""
+    number = min(number, numba.config.NUMBA_NUM_THREADS)
+    numba.set_num_threads(number)  # first, since numba sets the number of OpenMP's threads when it starts its own
+    torch.set_num_threads(number)
+
+
+def use_torch_threads() -> None:
+    """Let the kernels use as many threads as ``torch.set_num_threads`` allows."""
+    threads = torch.get_num_threads()
+    numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
+    if torch.get_num_threads() != threads:  # when numba starts its threads, it sets the number of OpenMP's
+        torch.set_num_threads(threads)
+
+
+@cache
+def blas() -> ThreadpoolController:
+    """The BLAS libraries of the process, looked up once; scipy's is the one that compiled matrix products call."""
+    importlib.import_module("scipy.linalg.cython_blas")
+    return ThreadpoolController()
+
+
+def run_blocks(function: Callable, items: Iterable) -> list:
+    """``function`` of every item, on as many threads as ``torch.set_num_threads`` allows, each with one BLAS thread."""
+    with blas().limit(limits=1, user_api="blas"):
+        if torch.get_num_threads() == 1:
+            return [function(item) for item in items]
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return list(pool.map(function, items))
+
+
+def map_threads(function: Callable, *arguments: Iterable) -> Iterator:
+    """``map(function, *arguments)`` in order, by one thread for each core; closing it leaves what was not begun."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = ThreadPoolExecutor(cores)
+    try:
+        yield from threads.map(function, *arguments)
+    finally:
+        threads.shutdown(cancel_futures=True)
