@@ -170,6 +170,7 @@ class Classification:
         s.initialise(self.network, self.seed)
         self.optimiser = make_optimiser(s.optimiser, self.network.parameters(), s.learning_rate)
         self.done = _Sums()
+        self.best: dict | None = {}  # epoch, accuracy and weights of the best validation; None: not known
 
     @property
     def description(self) -> str:
@@ -182,11 +183,12 @@ class Classification:
         return f"{text} ({self.data.note})" if self.data.note else text
 
     def state(self) -> dict:
-        """Weights, the optimiser and the position within the epoch, as tensors and numbers."""
+        """Weights, the optimiser, the position within the epoch and the best weights so far, as tensors and numbers."""
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "done": vars(self.done).copy(),
+            **({} if self.best is None else {"best": self.best}),
         }
 
     def restore(self, state: dict) -> None:
@@ -200,6 +202,11 @@ class Classification:
             shapes = {key: getattr(value, "shape", None) for key, value in values.items()}
             if shapes != {key: w.shape if shape == (1,) else shape for key, shape in expected.items()}:
                 raise ValueError("its optimiser is of another network")
+        self.best = state.get("best")
+        if self.best and {k: v.shape for k, v in self.best["weights"].items()} != {
+            k: v.shape for k, v in self.network.state_dict().items()
+        }:
+            raise ValueError("its best weights are of another network")
         self.done = _Sums(**state["done"])
         if not 0 <= self.done.batches <= len(self._batches(0)):
             raise ValueError(f"it is within an epoch after {self.done.batches} batches")
@@ -229,9 +236,16 @@ class Classification:
         rows = [(metric, "training", value) for metric, value in self.done.means().items()]
         self.done = _Sums()
         rows += self._validate(epoch + 1)
+        self._keep_best(epoch + 1, {row[:2]: row[2] for row in rows}["accuracy", "validation"])
         if (epoch + 1) % self.settings.measure_every == 0:
             rows += self._measure_variability(epoch + 1)
         return rows
+
+    def _keep_best(self, epoch: int, accuracy: float) -> None:
+        """Keep a copy of the weights if the network has never been better in validation."""
+        if self.best is not None and accuracy > self.best.get("accuracy", -1.0):
+            weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+            self.best = {"epoch": epoch, "accuracy": accuracy, "weights": weights}
 
     def _is_finite(self) -> bool:
         """Whether weights and optimiser are: spikes, and so the loss, hide NaN, since a neuron does not fire for it."""
@@ -271,17 +285,16 @@ class Classification:
 
     @torch.no_grad()
     def _evaluate(self, data, indices, escape, noise) -> tuple["_Sums", list[float], np.ndarray]:
-        """Means over samples, mean spike count of each layer's neurons, and confusion [true class, answer]."""
-        sums, total = _Sums(), [0.0] * len(self.network.shapes)
-        confusion = np.zeros((self.classes, self.classes), np.int64)
+        """Means over samples, mean spike count of each layer's neurons, and the answer to each sample."""
+        sums, total, answered = _Sums(), [0.0] * len(self.network.shapes), [np.zeros(0, np.int64)]
         for batch in np.split(indices, range(self.settings.batch_size, len(indices), self.settings.batch_size)):
             inputs, labels = self._load(data, batch)
             potentials, counts = self.network(inputs, escape, noise.at(samples=torch.from_numpy(batch)))
             loss, penalty, answers = self.objective(potentials, counts, labels)
             sums.add(loss, penalty, answers == labels)
             total = [t + float(c.mean(dim=(1, 2)).sum()) for t, c in zip(total, counts, strict=True)]
-            np.add.at(confusion, (labels.cpu().numpy(), answers.cpu().numpy()), 1)
-        return sums, [t / len(indices) for t in total], confusion
+            answered.append(answers.cpu().numpy())
+        return sums, [t / len(indices) for t in total], np.concatenate(answered)
 
     def _validate(self, epoch: int) -> list[tuple[str, str, float]]:
         noise = self.noise.at(stream=VALIDATION, draw=epoch)
@@ -318,17 +331,51 @@ class Classification:
             "test_samples": np.array(len(self.test)),
         }
         rows = [] if epochs % self.settings.measure_every == 0 else self._measure_variability(epochs)
+        tested, confusions, correct = self._test(epochs)
+        rows, arrays = rows + tested, arrays | confusions | self._rasters(correct)
+        if self.best:
+            last = {name: value.clone() for name, value in self.network.state_dict().items()}
+            self.network.load_state_dict(self.best["weights"])
+            tested, _, _ = self._test(epochs)
+            self.network.load_state_dict(last)
+            rows += [(f"{m}_best_validation", layer, value) for m, layer, value in tested if m.startswith("accuracy")]
+            rows.append(("epoch_best_validation", "validation", float(self.best["epoch"])))
+        return rows, arrays
+
+    def _test(self, epochs: int) -> tuple[list[tuple[str, str, float]], dict[str, np.ndarray], np.ndarray]:
+        """Loss and accuracy in both neuron modes, confusion [true class, answer], and which answers are right.
+
+        Accuracy also of the samples by speakers whom the training set has, and of those by others. The last result is
+        of the network's own mode. ``epochs``, for which it was trained, chooses the noise.
+        """
+        rows, confusions, right = [], {}, []
+        labels, groups = self.data.test.labels[self.test], self._speaker_groups()
         for suffix, escape, stream in (("", self.escape, TEST), ("_other_mode", self.other_escape, OTHER_MODE)):
             noise = self.noise.at(stream=stream, draw=epochs + 1)
-            sums, _, confusion = self._evaluate(self.data.test, self.test, escape, noise)
+            sums, _, answers = self._evaluate(self.data.test, self.test, escape, noise)
             rows += [(f"{metric}{suffix}", "test", sums.means()[metric]) for metric in ("loss", "accuracy")]
-            arrays[f"confusion{suffix}"] = confusion
-        return rows, arrays | self._rasters()
+            right.append(correct := answers == labels)
+            rows += [(f"accuracy{suffix}", f"test_{name}", float(correct[group].mean())) for name, group in groups]
+            confusion = np.zeros((self.classes, self.classes), np.int64)
+            np.add.at(confusion, (labels, answers), 1)
+            confusions[f"confusion{suffix}"] = confusion
+        return rows, confusions, right[0]
 
-    def _rasters(self) -> dict[str, np.ndarray]:
-        """Two test samples of different classes, and one neuron of each layer in repeated trials of one sample."""
-        labels = self.data.test.labels[self.test]
-        shown = np.array([0, np.argmax(labels != labels[0])])
+    def _speaker_groups(self) -> list[tuple[str, np.ndarray]]:
+        """Which test samples are by speakers who are heard in training, and which are not, where both are there."""
+        speakers = self.data.test.speakers[self.test]
+        heard = np.isin(speakers, self.data.train.speakers[self.training])
+        groups = [("known_speakers", heard), ("new_speakers", ~heard)]
+        return groups if (speakers >= 0).all() and heard.any() and not heard.all() else []
+
+    def _rasters(self, correct: np.ndarray) -> dict[str, np.ndarray]:
+        """Two test samples of different classes, and one neuron of each layer in repeated trials of one sample.
+
+        The samples are the first of all classes and the first of any other class that the network answers rightly
+        (``correct``), if there are any.
+        """
+        labels, order = self.data.test.labels[self.test], np.argsort(~correct, kind="stable")
+        shown = order[[0, np.argmax(labels[order] != labels[order[0]])]]
         noise = self.noise.at(stream=SHOWN, samples=torch.from_numpy(shown))
         inputs, _ = self._load(self.data.test, self.test[shown])
         potentials, activity = self.network.activity(inputs, self.escape, noise)
@@ -348,6 +395,20 @@ class Classification:
         weights = {f"w{i}": w.detach().cpu().numpy() for i, (_, w) in enumerate(self.network.weights())}
         with atomic_path(directory / "weights.npz") as path:
             np.savez_compressed(path, **weights)
+
+    def load_weights(self, weights: dict[str, np.ndarray]) -> None:
+        """Take over weights as :meth:`save` has written them.
+
+        Raises:
+            ValueError: if they are not those of this network.
+        """
+        named = {f"w{i}": w for i, (_, w) in enumerate(self.network.weights())}
+        expected = {name: list(w.shape) for name, w in named.items()}
+        if (given := {name: list(w.shape) for name, w in weights.items()}) != expected:
+            raise ValueError(f"it has weights {given}, and this network has {expected}")
+        with torch.no_grad():
+            for name, w in named.items():
+                w.copy_(torch.from_numpy(weights[name]))
 
     def summary(self, rows) -> str:
         """Where the run stands, for a progress line."""

@@ -5,6 +5,7 @@ This layer knows of Hydra and wandb; nothing below does.
 
 from sgtheory.training._collect import Collection, collect, companions, widen
 from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, figure_settings, find_run, prepare
+from sgtheory.training._evaluate import evaluate, update_run
 from sgtheory.training._records import FINISHED, Records, Run, load_run
 from sgtheory.training._runner import Interrupted, run_task, versions
 from sgtheory.training._sweep import CONF, expand
@@ -21,12 +22,14 @@ __all__ = [
     "TrainerSettings",
     "collect",
     "companions",
+    "evaluate",
     "expand",
     "figure_settings",
     "find_run",
     "load_run",
     "prepare",
     "run_task",
+    "update_run",
     "versions",
     "widen",
 ]

@@ -87,7 +87,7 @@ def restore_checkpoint(task, epochs: int, directory: Path) -> int | None:
 def require_layout(found: object, expected: object, name: str = "state") -> None:
     """Check that ``found`` is made like ``expected``: keys, shapes and types of tensors, kinds of values.
 
-    What is empty or None in ``expected`` may be filled: a task has to look into it itself.
+    What is empty or None in ``expected`` may be filled, or absent: a task has to look into it itself.
 
     Raises:
         ValueError: naming the first part that is not.
@@ -99,10 +99,11 @@ def require_layout(found: object, expected: object, name: str = "state") -> None
         if expected.numel() and found.shape != expected.shape:
             raise ValueError(f"{name} must have the shape {list(expected.shape)}, not {list(found.shape)}")
     elif isinstance(expected, Mapping):
-        if not isinstance(found, Mapping) or (expected and found.keys() != expected.keys()):
+        needed = {key for key, value in expected.items() if value is not None and value != {}}
+        if not isinstance(found, Mapping) or (expected and not needed <= found.keys() <= expected.keys()):
             raise ValueError(f"{name} must have the keys {', '.join(map(str, expected)) or 'of a dictionary'}")
-        for key, value in expected.items():
-            require_layout(found[key], value, f"{name}.{key}")
+        for key, value in found.items() if expected else ():
+            require_layout(value, expected[key], f"{name}.{key}")
     elif isinstance(expected, Sequence) and not isinstance(expected, str):
         if not isinstance(found, Sequence) or isinstance(found, str) or (expected and len(found) != len(expected)):
             raise ValueError(f"{name} must be a list of {len(expected)}")

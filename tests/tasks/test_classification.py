@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ from hydra import compose, initialize_config_dir
 
 from sgtheory.command import start
 from sgtheory.data import SpikeDataset, identify_dataset, load_shd, write_shd
+from sgtheory.data._datasets import OpenedDataset
 from sgtheory.errors import UserError
 from sgtheory.tasks._classification_losses import max_over_time, regulariser, sum_of_softmax
-from sgtheory.training import Interrupted, load_run, prepare, run_task
+from sgtheory.training import Interrupted, evaluate, load_run, prepare, run_task, update_run
 from sgtheory.training._config import identity
 from sgtheory.training._sweep import CONF
 
@@ -202,6 +204,8 @@ def test_what_is_measured(tmp_path):
         | {("fano", layer): measured for layer in layers}
         | {(f"{m}_other_mode", "validation"): measured for m in ("loss", "accuracy")}
         | {(f"{m}{suffix}", "test"): [3] for m in ("loss", "accuracy") for suffix in ("", "_other_mode")}
+        | {(f"accuracy{suffix}_best_validation", "test"): [3] for suffix in ("", "_other_mode")}
+        | {("epoch_best_validation", "validation"): [3]}
     )
     rasters = load_run(tmp_path / "run").rasters
     assert rasters["input"].shape == (2, 60, 12)
@@ -214,6 +218,78 @@ def test_what_is_measured(tmp_path):
     assert np.trace(rasters["confusion"]) / 20 == pytest.approx(accuracy)
     assert rasters["confusion"].sum() == rasters["confusion_other_mode"].sum() == 20
     assert len(np.unique(rasters["trials"], axis=0)) > 1
+
+
+def test_the_best_weights_in_validation_are_tested_as_well(tmp_path):
+    run(tmp_path / "run", "neuron=escape_noise")
+    records = load_run(tmp_path / "run")
+    validation = records.series("accuracy", "validation").iloc[1:]
+    best = int(validation.idxmax())  # the first of equal ones
+    assert records.series("epoch_best_validation", "validation").item() == best < 3
+    run(tmp_path / "short", "neuron=escape_noise", f"trainer.epochs={best}")
+    with np.load(tmp_path / "short" / "weights.npz") as weights:
+        again = task("neuron=escape_noise")
+        again.load_weights(dict(weights))
+    rows = {row[:2]: row[2] for row in again.finish(3)[0]}  # with the noise of the test after 3 epochs
+    for metric in ("accuracy", "accuracy_other_mode"):
+        assert records.series(f"{metric}_best_validation", "test").item() == rows[metric, "test"]
+
+
+def test_a_checkpoint_that_knows_no_best_weights_goes_on_without_them(tmp_path):
+    whole, old = tmp_path / "whole", tmp_path / "old"
+    run(whole)
+    with pytest.raises(Interrupted):
+        run(old, stop=4)
+    saved = torch.load(old / "checkpoint.pt", weights_only=True)
+    del saved["state"]["best"]
+    torch.save(saved, old / "checkpoint.pt")
+    run(old)
+    a, b = (load_run(folder).records.drop(columns="run") for folder in (whole, old))
+    pd.testing.assert_frame_equal(a[~a.metric.str.contains("best")].reset_index(drop=True), b)
+
+
+def test_trained_weights_are_tested_again_to_the_same_bits(tmp_path):
+    run(tmp_path / "run", "neuron=escape_noise")
+    before = load_run(tmp_path / "run")
+    table, arrays = evaluate(tmp_path / "run", {})
+    assert (table.value == table.recorded).all()
+    assert set(before.records[before.records.epoch == 3].metric) > set(table.metric) > {"accuracy_other_mode"}
+    assert all(np.array_equal(before.rasters[name], arrays[name]) for name in before.rasters)
+    update_run(tmp_path / "run", table.assign(value=table.value + 1), arrays)
+    after = load_run(tmp_path / "run").records
+    changed = after.value - before.records.value
+    assert set(changed[changed > 0]) == {1.0}
+    assert (changed > 0).sum() == len(table)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    config["data"]["seed"] = 5
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"task": config["task"] | {"channels": [7, 5]}}))
+    with pytest.raises(UserError, match=r"weights.npz: it has weights \{'w0': \[6, 1, 5\]"):
+        evaluate(tmp_path / "run", {})
+
+
+def test_accuracy_for_speakers_who_are_heard_in_training_and_for_others():
+    made = task()
+    assert made._speaker_groups() == []  # of nobody's voice
+    training = np.arange(len(made.data.train)) % 4
+    test = np.arange(len(made.data.test)) % 6
+    made.data = OpenedDataset(replace(made.data.train, speakers=training), replace(made.data.test, speakers=test))
+    rows = {row[:2]: row[2] for row in made._test(1)[0]}
+    known = (test < 4).mean()
+    for metric in ("accuracy", "accuracy_other_mode"):
+        groups = [rows[metric, f"test_{name}_speakers"] for name in ("known", "new")]
+        assert known * groups[0] + (1 - known) * groups[1] == pytest.approx(rows[metric, "test"])
+    made.data = OpenedDataset(replace(made.data.train, speakers=training), replace(made.data.test, speakers=test % 4))
+    assert made._speaker_groups() == []  # all are heard
+
+
+def test_the_samples_shown_are_answered_rightly_if_any_is():
+    made = task()
+    labels = made.data.test.labels
+    correct = np.zeros(20, bool)
+    correct[[7, 9, 12]] = True
+    second = next(i for i in (9, 12, *range(20)) if labels[i] != labels[7])
+    assert list(made._rasters(correct)["samples"]) == [7, second]
+    assert len(set(labels[made._rasters(np.zeros(20, bool))["samples"]])) == 2
 
 
 def test_means_weigh_samples_not_batches():
