@@ -86,3 +86,12 @@ def test_the_commands_of_the_readme_run(tmp_path):
             ran += 1
     assert ran > 4
     assert len(list((tmp_path / "runs").rglob("finished.json"))) > ran
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/classification.md"])
+def test_examples_in_python_run(document, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    examples = [text for language, text in blocks(ROOT / document) if language == "python"]
+    assert examples
+    for text in examples:
+        exec(compile(text, document, "exec"), {})
