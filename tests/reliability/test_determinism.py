@@ -26,7 +26,8 @@ def checksums(process):
 def test_one_and_two_threads_in_two_processes():
     found = [checksums(start("small", threads)) for threads in (1, 2)]
     assert found[0] == found[1]
-    assert len(set(found[0].values())) > 15  # they are not all of the same thing
+    # they are not all of the same thing; reference and CPU may agree, and so do the two memory options of the network
+    assert len(set(found[0].values())) >= len(found[0]) - 3 > 10
 
 
 @pytest.fixture(scope="module")
