@@ -123,6 +123,7 @@ class Classification:
 
     Settings = ClassificationSettings
     may_be_nan = frozenset({"fano"})  # undefined when nothing spikes
+    added_to_state = frozenset({"best"})  # not in checkpoints of early versions
 
     def __init__(self, context):
         self.settings: ClassificationSettings = context.settings
@@ -170,7 +171,7 @@ class Classification:
         s.initialise(self.network, self.seed)
         self.optimiser = make_optimiser(s.optimiser, self.network.parameters(), s.learning_rate)
         self.done = _Sums()
-        self.best: dict | None = {}  # epoch, accuracy and weights of the best validation; None: not known
+        self.best: dict | None = self._weights_of(epoch=0, accuracy=-1.0)  # in validation; None: not known
 
     @property
     def description(self) -> str:
@@ -203,10 +204,6 @@ class Classification:
             if shapes != {key: w.shape if shape == (1,) else shape for key, shape in expected.items()}:
                 raise ValueError("its optimiser is of another network")
         self.best = state.get("best")
-        if self.best and {k: v.shape for k, v in self.best["weights"].items()} != {
-            k: v.shape for k, v in self.network.state_dict().items()
-        }:
-            raise ValueError("its best weights are of another network")
         self.done = _Sums(**state["done"])
         if not 0 <= self.done.batches <= len(self._batches(0)):
             raise ValueError(f"it is within an epoch after {self.done.batches} batches")
@@ -236,16 +233,17 @@ class Classification:
         rows = [(metric, "training", value) for metric, value in self.done.means().items()]
         self.done = _Sums()
         rows += self._validate(epoch + 1)
-        self._keep_best(epoch + 1, {row[:2]: row[2] for row in rows}["accuracy", "validation"])
+        accuracy = {row[:2]: row[2] for row in rows}["accuracy", "validation"]
+        if self.best and accuracy > self.best["accuracy"]:
+            self.best = self._weights_of(epoch + 1, accuracy)
         if (epoch + 1) % self.settings.measure_every == 0:
             rows += self._measure_variability(epoch + 1)
         return rows
 
-    def _keep_best(self, epoch: int, accuracy: float) -> None:
-        """Keep a copy of the weights if the network has never been better in validation."""
-        if self.best is not None and accuracy > self.best.get("accuracy", -1.0):
-            weights = {name: value.clone() for name, value in self.network.state_dict().items()}
-            self.best = {"epoch": epoch, "accuracy": accuracy, "weights": weights}
+    def _weights_of(self, epoch: int, accuracy: float) -> dict:
+        """A copy of the weights, and when and how good they were."""
+        weights = {name: value.clone() for name, value in self.network.state_dict().items()}
+        return {"epoch": epoch, "accuracy": accuracy, "weights": weights}
 
     def _is_finite(self) -> bool:
         """Whether weights and optimiser are: spikes, and so the loss, hide NaN, since a neuron does not fire for it."""
@@ -333,11 +331,11 @@ class Classification:
         rows = [] if epochs % self.settings.measure_every == 0 else self._measure_variability(epochs)
         tested, confusions, correct = self._test(epochs)
         rows, arrays = rows + tested, arrays | confusions | self._rasters(correct)
-        if self.best:
-            last = {name: value.clone() for name, value in self.network.state_dict().items()}
+        if self.best and self.best["epoch"]:
+            last = self._weights_of(epochs, 0.0)
             self.network.load_state_dict(self.best["weights"])
             tested, _, _ = self._test(epochs)
-            self.network.load_state_dict(last)
+            self.network.load_state_dict(last["weights"])
             rows += [(f"{m}_best_validation", layer, value) for m, layer, value in tested if m.startswith("accuracy")]
             rows.append(("epoch_best_validation", "validation", float(self.best["epoch"])))
         return rows, arrays

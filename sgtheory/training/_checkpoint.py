@@ -76,7 +76,10 @@ def restore_checkpoint(task, epochs: int, directory: Path) -> int | None:
             raise ValueError(f"it is of epoch {epoch}, and the run has {epochs}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what does not belong into a state, which is refused
-            require_layout(state, task.state())
+            expected = task.state()
+            for key in getattr(task, "added_to_state", frozenset()) - state.keys():
+                del expected[key]
+            require_layout(state, expected)
             task.restore(state)
     except Exception as error:  # from here on it is a file from anywhere that is read
         reason = f"{directory / CHECKPOINT} is not a checkpoint of this run ({first_line(error)})"
@@ -87,7 +90,7 @@ def restore_checkpoint(task, epochs: int, directory: Path) -> int | None:
 def require_layout(found: object, expected: object, name: str = "state") -> None:
     """Check that ``found`` is made like ``expected``: keys, shapes and types of tensors, kinds of values.
 
-    What is empty or None in ``expected`` may be filled, or absent: a task has to look into it itself.
+    What is empty or None in ``expected`` may be filled: a task has to look into it itself.
 
     Raises:
         ValueError: naming the first part that is not.
@@ -99,11 +102,10 @@ def require_layout(found: object, expected: object, name: str = "state") -> None
         if expected.numel() and found.shape != expected.shape:
             raise ValueError(f"{name} must have the shape {list(expected.shape)}, not {list(found.shape)}")
     elif isinstance(expected, Mapping):
-        needed = {key for key, value in expected.items() if value is not None and value != {}}
-        if not isinstance(found, Mapping) or (expected and not needed <= found.keys() <= expected.keys()):
+        if not isinstance(found, Mapping) or (expected and found.keys() != expected.keys()):
             raise ValueError(f"{name} must have the keys {', '.join(map(str, expected)) or 'of a dictionary'}")
-        for key, value in found.items() if expected else ():
-            require_layout(value, expected[key], f"{name}.{key}")
+        for key, value in expected.items():
+            require_layout(found[key], value, f"{name}.{key}")
     elif isinstance(expected, Sequence) and not isinstance(expected, str):
         if not isinstance(found, Sequence) or isinstance(found, str) or (expected and len(found) != len(expected)):
             raise ValueError(f"{name} must be a list of {len(expected)}")
