@@ -16,10 +16,14 @@ PROFILES_figS2 := recurrent
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 TRAINED := fig6 fig7 figS2 figE3
+# what the numerical libraries take for the processor
+MACHINES := $(addprefix OPENBLAS_CORETYPE=,Haswell SkylakeX Zen) MKL_ENABLE_INSTRUCTIONS=AVX2 \
+	$(addprefix ATEN_CPU_CAPABILITY=,default avx2) $(addprefix NUMBA_CPU_NAME=,generic haswell) \
+	$(addprefix OMP_NUM_THREADS=,1 2 4)
 SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help theory $(THEORY) $(TRAINED) claims report test test-slow torture lint doctor benchmark clean
+.PHONY: help theory $(THEORY) $(TRAINED) claims report test test-slow test-machines torture lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -59,6 +63,11 @@ test: $(READY) ## run the test suite, one process for each core (minutes)
 
 test-slow: $(READY) ## run the slow tests as well
 	$(RUN) -m pytest -m "not torture"
+
+test-machines: $(READY) ## the suite as other processors and numbers of threads would run it (an hour)
+	@for machine in $(MACHINES); do \
+		echo "== $$machine"; env $$machine $(RUN) -m pytest -q -n $(JOBS) || failed="$$failed $$machine"; \
+	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
 
 torture: $(READY) ## try to break it: kills at random moments, full disks, mutated files (tens of minutes)
 	$(RUN) -m pytest -n $(JOBS) -m "torture or fuzz" --hypothesis-profile=torture
