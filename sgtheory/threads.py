@@ -42,6 +42,16 @@ def run_blocks(function: Callable, items: Iterable) -> list:
             return list(pool.map(function, items))
 
 
+def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """a @ b by one thread: how a library divides sums among several depends on their number."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return a @ b
+    finally:
+        torch.set_num_threads(threads)
+
+
 def map_threads(function: Callable, *arguments: Iterable) -> Iterator:
     """``map(function, *arguments)`` in order, by one thread for each core; closing it leaves what was not begun."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -9,8 +9,15 @@ import torch
 from sgtheory.errors import require_positive
 from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
 from sgtheory.lif import Noise, lif
-from sgtheory.neurons import EscapeDerivative, LIFParameters, SigmoidDerivative, SigmoidEscape, SuperSpike
-from sgtheory.theory import PerceptronNet, smoothed_bernoulli, surrogate_spike
+from sgtheory.neurons import (
+    EscapeDerivative,
+    LIFParameters,
+    SigmoidDerivative,
+    SigmoidEscape,
+    SuperSpike,
+    surrogate_spike,
+)
+from sgtheory.theory import PerceptronNet, smoothed_bernoulli
 
 TAU_MEM, TAU_SYN = 10e-3, 5e-3  # s
 
@@ -49,10 +56,10 @@ def _derivatives(net: PerceptronNet, potential: torch.Tensor, spikes: torch.Tens
     surrogate = EscapeDerivative(net.escape)
     return {
         "derivative_of_expectation": derivative(expectation),
-        "surrogate_deterministic": back_propagated(lambda u: surrogate_spike(u, hard, surrogate)),
-        "surrogate_stochastic": back_propagated(lambda u: surrogate_spike(u, outcome, surrogate)),
+        "surrogate_deterministic": back_propagated(lambda u: surrogate_spike(u, hard, surrogate.derivative)),
+        "surrogate_stochastic": back_propagated(lambda u: surrogate_spike(u, outcome, surrogate.derivative)),
         "smoothed_stochad": back_propagated(lambda u: smoothed_bernoulli(net.escape.value(u), outcome)),
-        "superspike": back_propagated(lambda u: surrogate_spike(u, outcome, SuperSpike(10.0))),
+        "superspike": back_propagated(lambda u: surrogate_spike(u, outcome, SuperSpike(10.0).derivative)),
     }
 
 

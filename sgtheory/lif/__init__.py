@@ -1,8 +1,9 @@
 """The leaky integrate-and-fire core: one operation, several backends, one meaning.
 
 :func:`lif` is the operation, :class:`LIF` a layer with weights, :func:`spiking_network` a stack of layers with a
-readout. :func:`simulate`, :func:`weighted_spikes`, :func:`weight_gradient` and :func:`filter_cascade` are pieces of the
-CPU backend, on numpy arrays and without autograd, for learning rules that are not back-propagation.
+readout. For learning rules that are not back-propagation there are pieces of the CPU backend, on numpy arrays:
+:func:`simulate`, :func:`weighted_spikes`, :func:`weight_gradient`, :func:`filter_cascade` and
+:func:`mean_surrogate_error`; :func:`spike_product` is a product with spikes under autograd.
 """
 
 from sgtheory.lif._layer import BACKENDS, leaky_readout, lif
@@ -10,8 +11,14 @@ from sgtheory.lif._module import LIF
 from sgtheory.lif._network import Layer, Readout, network_activity, spiking_network
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.memory import empty_cache
-from sgtheory.lif.cpu.operators import simulate
-from sgtheory.lif.cpu.synapses import filter_cascade, weight_gradient, weighted_spikes
+from sgtheory.lif.cpu.synapses import (
+    filter_cascade,
+    mean_surrogate_error,
+    simulate,
+    spike_product,
+    weight_gradient,
+    weighted_spikes,
+)
 from sgtheory.lif.cuda.backend import cuda_available
 
 __all__ = [
@@ -25,8 +32,10 @@ __all__ = [
     "filter_cascade",
     "leaky_readout",
     "lif",
+    "mean_surrogate_error",
     "network_activity",
     "simulate",
+    "spike_product",
     "spiking_network",
     "weight_gradient",
     "weighted_spikes",

@@ -1,11 +1,15 @@
-"""The escape functions and surrogate derivatives that compiled kernels of all backends know, as numbers.
+"""What compiled kernels of all backends are given of a neuron, as numbers, and the functions that they know.
 
 Exact types only: a subclass may have changed the function.
 """
 
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
 from sgtheory.neurons import (
     EscapeFunction,
     ExponentialEscape,
+    LIFParameters,
     RectifiedLinear,
     ScaledSigmoidDerivative,
     ScaledSuperSpike,
@@ -47,3 +51,29 @@ def surrogate_kind(surrogate: SurrogateDerivative) -> tuple[int, float, float]:
         kind, scale = _SURROGATES[type(surrogate)]
         return kind, surrogate.beta, scale(surrogate.beta)
     return GIVEN_SURROGATE, 1.0, 1.0
+
+
+class Constants(NamedTuple):
+    """The numbers of :class:`sgtheory.neurons.LIFParameters` in the precision of a kernel."""
+
+    a_m: Any  # exp(-dt / tau_mem)
+    a_s: Any  # exp(-dt / tau_syn)
+    gain: Any  # 1 - a_m
+    theta: Any  # threshold
+    same: bool  # reset "same" (Eq 23), not "next" (Eq 18)
+    attached: bool  # the reset is differentiated
+    delay: int
+
+
+def constants(parameters: LIFParameters, number: Callable = float) -> Constants:
+    """What a kernel needs of ``parameters``; ``number`` is a type such as ``numpy.float32``."""
+    a_m = parameters.membrane_decay
+    return Constants(
+        number(a_m),
+        number(parameters.synaptic_decay),
+        number(1 - a_m),
+        number(parameters.threshold),
+        parameters.reset == "same",
+        parameters.reset_gradient == "attached",
+        parameters.delay,
+    )

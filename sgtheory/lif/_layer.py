@@ -3,14 +3,15 @@
 import torch
 
 from sgtheory.errors import ParameterError, require_choice
+from sgtheory.lif import _reference
 from sgtheory.lif._noise import Noise
-from sgtheory.lif._reference import lif_reference, readout_reference
-from sgtheory.lif.cpu.blocks import RecurrentLIFOnCPU
-from sgtheory.lif.cpu.operators import LIFOnCPU
-from sgtheory.lif.cuda.backend import cuda_available, lif_cuda, readout_cuda
+from sgtheory.lif.cpu import backend as cpu
+from sgtheory.lif.cuda import backend as cuda
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
-BACKENDS = ("auto", "reference", "cpu", "cuda")
+# each has ``layer``, ``readout`` and ``network`` with the arguments of the reference
+IMPLEMENTATIONS = {"reference": _reference, "cpu": cpu, "cuda": cuda}
+BACKENDS = ("auto", *IMPLEMENTATIONS)
 DETERMINISTIC = Step()
 
 
@@ -45,7 +46,7 @@ def lif(
 
     Returns:
         spikes: S[n], 0 or 1, shape and dtype of ``inputs``, differentiable.
-        potential: U[n], same shape, without gradient, or None.
+        potential: U[n], same shape, differentiable, or None. S[n] and the reset pass their own gradients.
 
     Raises:
         ParameterError: for inputs of another shape or type, missing noise, recurrent weights that do not fit or are
@@ -72,22 +73,13 @@ def lif(
         noise = Noise(seed=0)
     if recurrent is not None:
         _check_recurrent(inputs, recurrent)
-    if backend == "cpu" and recurrent is None and inputs.ndim == 3:
-        return LIFOnCPU.apply(inputs, parameters, escape, surrogate, noise, potential)
-    run = {"reference": lif_reference, "cpu": recurrent_lif_cpu, "cuda": lif_cuda}[backend]
-    spikes, u = run(inputs, parameters, surrogate, escape, noise, recurrent)
-    return spikes, u.detach() if potential else None
+    run = IMPLEMENTATIONS[backend].layer
+    return run(inputs, parameters, surrogate, escape, noise, recurrent, potential)
 
 
-def recurrent_lif_cpu(inputs, parameters, surrogate, escape, noise, recurrent) -> tuple[torch.Tensor, torch.Tensor]:
-    """:func:`lif` with recurrent weights or channels on the CPU."""
-    dense = inputs.ndim == 3
-    channels_last = inputs.unsqueeze(2) if dense else inputs.mT
-    outputs = RecurrentLIFOnCPU.apply(channels_last, recurrent, parameters, escape, surrogate, noise)
-    return tuple(o.squeeze(2) if dense else o.mT for o in outputs)
-
-
-def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float = 0.0) -> torch.Tensor:
+def leaky_readout(
+    inputs: torch.Tensor, parameters: LIFParameters, initial: float = 0.0, backend: str = "auto"
+) -> torch.Tensor:
     """Membrane potentials of units that never spike (readout units, Section 8.4.2).
 
     I and U as in :class:`LIFParameters` without reset, U[0] = ``initial``.
@@ -96,6 +88,7 @@ def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: floa
         inputs: weighted spikes x[n], [batch, time, unit], float32 or float64.
         parameters: time constants and delay; threshold and reset have no meaning here.
         initial: U[0].
+        backend: as in :func:`lif`.
 
     Returns:
         U[1] ... U[time], [batch, time, unit], differentiable.
@@ -103,9 +96,7 @@ def leaky_readout(inputs: torch.Tensor, parameters: LIFParameters, initial: floa
     _check_inputs(inputs)
     if inputs.ndim != 3:
         raise ParameterError("inputs", list(inputs.shape), "must have the shape [batch, time, unit]")
-    if checked_backend(inputs, "auto") == "cuda":
-        return readout_cuda(inputs, parameters, initial)
-    return readout_reference(inputs, parameters, initial)
+    return IMPLEMENTATIONS[checked_backend(inputs, backend)].readout(inputs, parameters, initial)
 
 
 def checked_backend(inputs: torch.Tensor, backend: str) -> str:
@@ -117,10 +108,10 @@ def checked_backend(inputs: torch.Tensor, backend: str) -> str:
     require_choice(BACKENDS, backend=backend)
     device = inputs.device.type
     if backend == "auto":
-        usable = device == "cuda" and inputs.dtype != torch.float64 and cuda_available()[0]
+        usable = device == "cuda" and inputs.dtype != torch.float64 and cuda.cuda_available()[0]
         return "cpu" if device == "cpu" else "cuda" if usable else "reference"
-    if backend == "cuda" and not cuda_available()[0]:
-        raise ParameterError("backend", backend, f"is not available here: {cuda_available()[1]}")
+    if backend == "cuda" and not (available := cuda.cuda_available())[0]:
+        raise ParameterError("backend", backend, f"is not available here: {available[1]}")
     if backend in ("cpu", "cuda") and backend != device:
         raise ParameterError("backend", backend, f"needs inputs on that device, and these are on {inputs.device}")
     return backend

@@ -3,26 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._layer import checked_backend, leaky_readout, lif, require_finite
+from sgtheory.lif._layer import IMPLEMENTATIONS, checked_backend, require_finite
 from sgtheory.lif._noise import Noise
-from sgtheory.lif.cpu.blocks import (
-    LayerOnCPU,
-    ReadoutOnCPU,
-    blocks,
-    input_events,
-    ordered_sum,
-    spare,
-    within_layer,
-)
-from sgtheory.lif.cpu.convolution import Convolution
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
-from sgtheory.threads import run_blocks
-
-ACTIVITY_AT_ONCE = 48  # samples, where layers run one after the other: bounds the memory for what nobody asked for
 
 
 @dataclass(frozen=True)
@@ -95,16 +81,8 @@ def spiking_network(
             for weights that are not finite and inputs other than 0 and 1.
     """
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
-    if checked_backend(inputs, backend) == "cpu":
-        recurrent_given = [v for v in recurrent if v is not None]
-        which = [v is not None for v in recurrent]
-        store = torch.is_grad_enabled() and not recompute
-        potentials, *counts = _NetworkOnCPU.apply(
-            inputs, layers, readout, noise, store, shapes, which, readout_weight, *weights, *recurrent_given
-        )
-        return potentials, counts
-    potentials, spikes = _layer_by_layer(inputs, layers, weights, recurrent, readout, readout_weight, noise, backend)
-    return potentials, [s.sum(dim=1) for s in spikes]
+    run = IMPLEMENTATIONS[checked_backend(inputs, backend)].network
+    return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, True, recompute)
 
 
 @torch.no_grad()
@@ -131,29 +109,8 @@ def network_activity(
         ParameterError: as there.
     """
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
-    batch, steps = inputs.shape[:2]
-    potentials = inputs.new_empty((batch, steps, len(readout_weight)), dtype=readout_weight.dtype)
-    spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
-    if checked_backend(inputs, backend) == "cpu":
-        network = _Blocks(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
-
-        def run(block):
-            _, activity = network.run(block)
-            potentials[block] = torch.from_numpy(network.readout.forward(activity[-1]))
-            for layer, (channels, positions), out in zip(activity, shapes[1:], spikes, strict=True):
-                out[block] = torch.from_numpy(layer.spikes(np.uint8)).unflatten(-1, (positions, channels)).mT.flatten(2)
-                spare.give(layer.potentials)
-
-        run_blocks(run, blocks(batch))
-        return potentials, spikes
-    samples = noise.sample_indices(batch)
-    for first in range(0, batch, ACTIVITY_AT_ONCE):
-        part = slice(first, first + ACTIVITY_AT_ONCE)
-        arguments = layers, weights, recurrent, readout, readout_weight, noise.at(samples=samples[part]), backend
-        potentials[part], found = _layer_by_layer(inputs[part], *arguments)
-        for out, layer in zip(spikes, found, strict=True):
-            out[part] = layer.flatten(2).to(torch.uint8)
-    return potentials, spikes
+    run = IMPLEMENTATIONS[checked_backend(inputs, backend)].network
+    return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, False, False)
 
 
 def _checked(inputs, layers, weights, recurrent, readout_weight, noise):
@@ -193,24 +150,6 @@ def _check_numbers(inputs, weights, recurrent, readout_weight) -> None:
         require_finite(name, weight)
 
 
-def _layer_by_layer(inputs, layers, weights, recurrent, readout, readout_weight, noise, backend):
-    """Readout potentials and spikes of each layer [batch, time, channel, position]; all steps of a layer at once."""
-    spikes, found = inputs.to(readout_weight.dtype), []
-    for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
-        flat = torch.nn.functional.conv1d(spikes.flatten(0, 1), weight, stride=layer.stride, padding=layer.padding)
-        spikes, _ = lif(
-            flat.unflatten(0, spikes.shape[:2]),
-            layer.parameters,
-            layer.surrogate,
-            layer.escape,
-            noise.at(stream=noise.stream + index),
-            within,
-            backend,
-        )
-        found.append(spikes)
-    return leaky_readout(spikes.flatten(2) @ readout_weight.T, readout.parameters, readout.initial), found
-
-
 def _shapes(inputs, layers, weights, recurrent, readout_weight) -> list[tuple[int, int]]:
     """(channels, positions) of the input and every layer."""
     shapes = [tuple(inputs.shape[2:])]
@@ -233,115 +172,3 @@ def _shapes(inputs, layers, weights, recurrent, readout_weight) -> list[tuple[in
         allowed = f"must be [unit, {channels * positions}]"
         raise ParameterError("readout_weight", list(readout_weight.shape), allowed)
     return shapes
-
-
-class _Blocks:
-    """The network as the compiled backend runs it: blocks of samples, each through all layers."""
-
-    def __init__(self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes):
-        dtype, batch = readout_weight.dtype, len(inputs)
-        self.sources = inputs.mT.flatten(2).contiguous().numpy()
-        channels, positions = shapes[-1]
-        units = len(readout_weight)
-        last = readout_weight.detach().reshape(units, channels, positions).mT.reshape(units, -1)
-        self.stack = [
-            LayerOnCPU(
-                layer.parameters,
-                layer.escape,
-                layer.surrogate,
-                noise.at(stream=noise.stream + index),
-                Convolution(weight.detach().to(dtype).numpy(), below[1], shape[1], layer.stride, layer.padding),
-                within_layer(within, *shape, dtype),
-            )
-            for index, (layer, weight, within, below, shape) in enumerate(
-                zip(layers, weights, recurrent, shapes[:-1], shapes[1:], strict=True)
-            )
-        ]
-        self.readout = ReadoutOnCPU(readout.parameters, readout.initial, last.T.contiguous().numpy())
-        self.samples = noise.sample_indices(batch).numpy()
-
-    def run(self, block: slice) -> tuple[tuple, list]:
-        """Events of the input and the activity of every layer for a block of samples."""
-        events = sources = input_events(self.sources[block])
-        batch, steps, _ = self.sources[block].shape
-        nothing = np.zeros((batch, 0, 0), self.readout.weight.dtype)
-        activity = []
-        for layer in self.stack:
-            activity.append(layer.forward(events, nothing, steps, self.samples[block]))
-            events = activity[-1].events
-        return sources, activity
-
-
-class _NetworkOnCPU(torch.autograd.Function):
-    """See :func:`spiking_network`."""
-
-    @staticmethod
-    def forward(ctx, inputs, layers, readout, noise, store, shapes, which, readout_weight, *tensors):
-        weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
-        recurrent = [next(given) if there else None for there in which]
-        batch, steps, units = *inputs.shape[:2], len(readout_weight)
-        network = _Blocks(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
-        ctx.network, ctx.shapes, ctx.recurrent = network, shapes, recurrent
-        ctx.save_for_backward(readout_weight, *tensors)
-        ctx.set_materialize_grads(False)
-
-        potentials = np.empty((batch, steps, units), network.readout.weight.dtype)
-        counts = [np.empty((batch, layer.neurons), potentials.dtype) for layer in network.stack]
-
-        def forward(block):
-            activity = network.run(block)
-            _, above = activity
-            for count, layer in zip(counts, above, strict=True):
-                count[block] = layer.counts()
-            potentials[block] = network.readout.forward(above[-1])
-            if store:
-                return activity
-            spare.give(*(layer.potentials for layer in above))
-            return None
-
-        ctx.activity = run_blocks(forward, blocks(batch))
-        shaped = [
-            torch.from_numpy(count).view(batch, p, c).mT for count, (c, p) in zip(counts, shapes[1:], strict=True)
-        ]
-        return torch.from_numpy(potentials), *shaped
-
-    @staticmethod
-    def backward(ctx, gradient, *gradient_counts):
-        network = ctx.network
-        batch, steps, _ = network.sources.shape
-        weights = ctx.saved_tensors  # complains if they were changed since: the passes read them where they are
-        if not batch:
-            return (None,) * 7 + tuple(map(torch.zeros_like, weights))
-        units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype
-        gradient = np.zeros((batch, steps, units), dtype) if gradient is None else gradient.contiguous().numpy()
-        counts = [None if g is None else g.mT.flatten(1).contiguous().numpy() for g in gradient_counts]
-
-        def backward(item):
-            block, activity = item
-            sources, layers = network.run(block) if activity is None else activity
-            readout, above = network.readout.backward(gradient[block], layers[-1])
-            parts, first = [readout], 0
-            for index in reversed(range(len(network.stack))):
-                layer = network.stack[index]
-                below = layers[index - 1].events if index else sources
-                counted = None if counts[index] is None else counts[index][block]
-                weight, recurrent, gradient_below, _ = layer.backward(
-                    above, first, counted, below, layers[index], to_sources=index > 0, to_inputs=False
-                )
-                spare.give(above, layers[index].potentials)
-                above, first = gradient_below, layer.feed_forward.margin_below
-                parts += [weight, recurrent]
-            return parts
-
-        parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
-        ctx.activity = [None] * len(ctx.activity)  # what a second backward pass needs is computed again
-        readout, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
-        channels, positions = ctx.shapes[-1]
-        readout = torch.from_numpy(readout.T.reshape(units, positions, channels)).mT.reshape(units, -1)
-        weights = [layer.feed_forward.like_weight(g) for layer, g in zip(network.stack, totals[-2::-2], strict=True)]
-        recurrent = [
-            layer.recurrent.like_weight(g)
-            for layer, g, v in zip(network.stack, totals[::-2], ctx.recurrent, strict=True)
-            if v is not None
-        ]
-        return (None,) * 7 + (readout, *weights, *recurrent)

@@ -8,23 +8,9 @@ from collections import deque
 import torch
 
 from sgtheory.lif._noise import Noise
-from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative, surrogate_spike
 
-
-class Spike(torch.autograd.Function):
-    """S = [x > q]; passes back the surrogate derivative at x = U - theta."""
-
-    @staticmethod
-    def forward(ctx, x, q, surrogate):
-        spikes = (x > q).to(x.dtype)
-        ctx.save_for_backward(x, spikes)
-        ctx.surrogate = surrogate
-        return spikes
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, spikes = ctx.saved_tensors
-        return gradient * ctx.surrogate.derivative(x, spikes), None, None
+ACTIVITY_AT_ONCE = 48  # samples of a network of which all spikes are wanted: bounds the memory
 
 
 def thresholds(escape: EscapeFunction, noise: Noise, inputs: torch.Tensor, step: int) -> torch.Tensor:
@@ -44,34 +30,38 @@ def recurrent_input(spikes: torch.Tensor, weight: torch.Tensor | None) -> torch.
     return torch.nn.functional.conv1d(spikes, weight, padding=weight.shape[-1] // 2)
 
 
-def lif_reference(
+def layer(
     inputs: torch.Tensor,
     parameters: LIFParameters,
     surrogate: SurrogateDerivative,
     escape: EscapeFunction,
     noise: Noise,
     recurrent: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    potential: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See :func:`sgtheory.lif.lif`. Differentiated by autograd; float32 or float64."""
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
-    potential = current = inputs[:, :0].sum(dim=1)  # zeros, and part of the graph
-    on_the_way = deque(torch.zeros_like(potential) for _ in range(parameters.delay))
+    u = current = inputs[:, :0].sum(dim=1)  # zeros, and part of the graph
+    on_the_way = deque(torch.zeros_like(u) for _ in range(parameters.delay))
     potentials, spikes = [], []
     for n, weighted in enumerate(inputs.unbind(dim=1)):
-        spike = Spike.apply(potential - parameters.threshold, thresholds(escape, noise, inputs, n), surrogate)
-        potentials.append(potential)
+        x = u - parameters.threshold
+        spike = (x > thresholds(escape, noise, inputs, n)).to(x.dtype)
+        spike = surrogate_spike(x, spike, surrogate.derivative)
+        if potential:
+            potentials.append(u)
         spikes.append(spike)
         on_the_way.append(weighted + recurrent_input(spike, recurrent))
         keep = 1 - (spike if parameters.reset_gradient == "attached" else spike.detach())
         if parameters.reset == "next":
-            potential = (a_m * potential + (1 - a_m) * current) * keep
+            u = (a_m * u + (1 - a_m) * current) * keep
         else:
-            potential = a_m * potential * keep + (1 - a_m) * current
+            u = a_m * u * keep + (1 - a_m) * current
         current = a_s * current + on_the_way.popleft()
-    return torch.stack(spikes, dim=1), torch.stack(potentials, dim=1)
+    return torch.stack(spikes, dim=1), torch.stack(potentials, dim=1) if potential else None
 
 
-def readout_reference(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
+def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
     """See :func:`sgtheory.lif.leaky_readout`. Differentiated by autograd; float32 or float64."""
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
     potential = torch.full_like(inputs[:, 0], initial)
@@ -84,3 +74,56 @@ def readout_reference(inputs: torch.Tensor, parameters: LIFParameters, initial: 
         current = a_s * current + on_the_way.popleft()
         potentials.append(potential)
     return torch.stack(potentials, dim=1)
+
+
+def layer_by_layer(layer, readout_of, inputs, layers, weights, recurrent, readout, readout_weight, noise):
+    """A network of the layers and the readout of any backend, one layer after the other through all steps.
+
+    Returns:
+        potentials: of the readout [batch, time, unit].
+        spikes: of each layer [batch, time, channel, position].
+    """
+    spikes, found = inputs.to(readout_weight.dtype), []
+    for index, (neurons, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
+        flat = torch.nn.functional.conv1d(spikes.flatten(0, 1), weight, stride=neurons.stride, padding=neurons.padding)
+        spikes, _ = layer(
+            flat.unflatten(0, spikes.shape[:2]),
+            neurons.parameters,
+            neurons.surrogate,
+            neurons.escape,
+            noise.at(stream=noise.stream + index),
+            within,
+            False,
+        )
+        found.append(spikes)
+    return readout_of(spikes.flatten(2) @ readout_weight.T, readout.parameters, readout.initial), found
+
+
+def network_of(layer, readout_of):
+    """``network`` of a backend that has layers and a readout only."""
+
+    def network(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, count, recompute):
+        """See :func:`sgtheory.lif.spiking_network`, or without ``count`` :func:`sgtheory.lif.network_activity`.
+
+        ``shapes`` are the (channels, positions) of the input and every layer.
+        """
+        arguments = layers, weights, recurrent, readout, readout_weight
+        if count:
+            potentials, spikes = layer_by_layer(layer, readout_of, inputs, *arguments, noise)
+            return potentials, [s.sum(dim=1) for s in spikes]
+        batch, steps = inputs.shape[:2]
+        potentials = readout_weight.new_empty((batch, steps, len(readout_weight)), requires_grad=False)
+        spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
+        samples = noise.sample_indices(batch)
+        for first in range(0, batch, ACTIVITY_AT_ONCE):
+            part = slice(first, first + ACTIVITY_AT_ONCE)
+            of_part = noise.at(samples=samples[part])
+            potentials[part], found = layer_by_layer(layer, readout_of, inputs[part], *arguments, of_part)
+            for out, done in zip(spikes, found, strict=True):
+                out[part] = done.flatten(2).to(torch.uint8)
+        return potentials, spikes
+
+    return network
+
+
+network = network_of(layer, readout)

@@ -17,6 +17,7 @@ from sgtheory.neurons._surrogate import (
     StraightThrough,
     SuperSpike,
     SurrogateDerivative,
+    surrogate_spike,
 )
 
 __all__ = [
@@ -35,4 +36,5 @@ __all__ = [
     "StraightThrough",
     "SuperSpike",
     "SurrogateDerivative",
+    "surrogate_spike",
 ]

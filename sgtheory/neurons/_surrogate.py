@@ -1,5 +1,6 @@
 """Surrogate derivatives: what stands in for dS/dU when an error passes back through a spike (Eqs 3, 16)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -124,3 +125,29 @@ class MultilayerSpiker(SurrogateDerivative):
 
     def derivative(self, x, spikes):
         return spikes.to(x.dtype)
+
+
+class _Spike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, spikes, derivative):
+        ctx.save_for_backward(x, spikes)
+        ctx.derivative = derivative
+        return spikes.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, spikes = ctx.saved_tensors
+        return gradient * ctx.derivative(x, spikes), None, None
+
+
+def surrogate_spike(
+    x: torch.Tensor, spikes: torch.Tensor, derivative: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> torch.Tensor:
+    """``spikes`` in the forward pass, ``derivative(x, spikes)`` in place of dS/dx in the backward pass (Eqs 3, 16).
+
+    Args:
+        x: what the spikes depend on, as U - theta.
+        spikes: 0 or 1, shape and dtype of ``x``.
+        derivative: such as :meth:`SurrogateDerivative.derivative`.
+    """
+    return _Spike.apply(x, spikes, derivative)

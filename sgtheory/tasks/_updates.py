@@ -4,14 +4,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numba import njit, prange
 
-from sgtheory.lif import Noise, filter_cascade, leaky_readout, lif, simulate, weight_gradient, weighted_spikes
-from sgtheory.lif.cpu.operators import constants
-from sgtheory.lif.cpu.surrogate import GIVEN, prepare_surrogate, surrogate_row
+from sgtheory.lif import (
+    Noise,
+    filter_cascade,
+    leaky_readout,
+    lif,
+    mean_surrogate_error,
+    simulate,
+    spike_product,
+    weight_gradient,
+    weighted_spikes,
+)
 from sgtheory.metrics import PSPKernel
 from sgtheory.neurons import EscapeFunction, LIFParameters, StraightThrough, SurrogateDerivative
-from sgtheory.threads import use_torch_threads
+from sgtheory.threads import product, use_torch_threads
 
 STRAIGHT_THROUGH = StraightThrough()  # what a forward pass without gradient is given
 OUTPUT_ERROR_WIDTH = 0.013  # delta_u of the output layer in the likelihood rule (Gardner et al. 2015)
@@ -77,63 +84,13 @@ class TwoLayers:
     def differentiable_run(self, weights, escape, surrogate, noise, trials) -> tuple[torch.Tensor, ...]:
         """The same forward pass with autograd: hidden and output spikes and hidden potential, [trial, time, neuron]."""
         options = {"parameters": self.parameters, "surrogate": surrogate, "backend": self.backend}
-        weighted = _SpikeProduct.apply if self.compiled else torch.matmul
+        weighted = spike_product if self.compiled else torch.matmul
         inputs = torch.from_numpy(self.inputs).to(weights[0])
         current = weighted(inputs[None], weights[0]).expand(trials, -1, -1)
         hidden, potential = lif(current, escape=escape["hidden"], noise=noise, **options)
         source = noise.at(stream=noise.stream + 1)
         output, _ = lif(weighted(hidden, weights[1]), escape=escape["output"], noise=source, **options)
         return hidden, output, potential
-
-
-def product(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """a @ b by one thread: how a library divides sums among several depends on their number."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return a @ b
-    finally:
-        torch.set_num_threads(threads)
-
-
-class _SpikeProduct(torch.autograd.Function):
-    """spikes [trial, time, pre] @ weight [pre, post], with the sums of :meth:`TwoLayers.run`."""
-
-    @staticmethod
-    def forward(ctx, spikes, weight):
-        use_torch_threads()
-        counted = spikes.to(torch.uint8)
-        ctx.save_for_backward(counted, weight)
-        out = weight.new_empty((*spikes.shape[:2], weight.shape[1]))
-        weighted_spikes(counted.numpy(), weight.detach().numpy(), out.numpy())
-        return out
-
-    @staticmethod
-    def backward(ctx, gradient):
-        use_torch_threads()
-        counted, weight = ctx.saved_tensors
-        for_weight = torch.empty_like(weight)
-        weight_gradient(counted.numpy(), gradient.contiguous().numpy(), for_weight.numpy())
-        return product(gradient, weight.T) if ctx.needs_input_grad[0] else None, for_weight
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def _mean_surrogate_error(error, potentials, theta, kind, beta, scale, given, out):
-    """out[n] = mean over trials of error[b, n] sigma'(U[b, n] - theta)."""
-    trials, steps, neurons = potentials.shape
-    for n in prange(steps):
-        derivative = np.empty(neurons, potentials.dtype)
-        row = out[n]
-        row[:] = 0
-        for b in range(trials):
-            if kind == GIVEN:
-                derivative[:] = given[b, n]
-            else:
-                surrogate_row(derivative, potentials[b, n], theta, kind, beta, scale)
-            for j in range(neurons):
-                row[j] += derivative[j] * error[b, n, j]
-        for j in range(neurons):
-            row[j] /= trials
 
 
 def likelihood_update(
@@ -157,7 +114,8 @@ def likelihood_update(
         return _likelihood_update_in_torch(network, activity, weights, surrogate)
     use_torch_threads()
     parameters, kernel = network.parameters, network.kernel
-    a_m, a_s, gain, theta = constants(parameters, np.dtype(np.float32))
+    a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
+    a_m, a_s, gain = (np.float32(v) for v in (a_m, a_s, 1 - a_m))
     lag = 1 + parameters.delay  # a spike moves the potential of the step after next
 
     delta = (network.target.astype(np.float32) - activity.output) / np.float32(OUTPUT_ERROR_WIDTH)
@@ -170,9 +128,7 @@ def likelihood_update(
     flat = torch.from_numpy(delta).flatten(0, 1)
     error = product(flat, torch.from_numpy(weights[1]).T).view(activity.hidden.shape).numpy()
     filter_cascade(error, *(np.float32(v) for v in (kernel.slow, kernel.fast, kernel.gain)), 0, True, error)
-    prepared = prepare_surrogate(surrogate, activity.hidden_potential, activity.hidden, parameters.threshold)
-    modulated = np.empty((1, *error.shape[1:]), np.float32)
-    _mean_surrogate_error(error, activity.hidden_potential, theta, *prepared, modulated[0])
+    modulated = mean_surrogate_error(error, activity.hidden_potential, activity.hidden, surrogate, parameters)[None]
     filter_cascade(modulated, a_m, a_s, gain, lag, True, modulated_credit := np.empty_like(modulated))
     dw0 = np.empty_like(weights[0])
     weight_gradient(network.inputs[None], modulated_credit, dw0)

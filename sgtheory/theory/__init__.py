@@ -30,7 +30,6 @@ from sgtheory.theory._perceptron import (
     pattern_probabilities,
     random_objective,
     spike_patterns,
-    surrogate_spike,
 )
 from sgtheory.theory._rtrl import ForwardSensitivities, back_propagation_through_time, real_time_recurrent_learning
 from sgtheory.theory._sigmoid_net import gradient_field, relaxed_spike, sigmoid_net
@@ -91,7 +90,6 @@ __all__ = [
     "spike_patterns",
     "spike_time_derivatives",
     "stochastic_derivative",
-    "surrogate_spike",
     "synaptic_kernel",
     "van_rossum",
 ]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 import torch
 
 from sgtheory.errors import ParameterError, require_choice, require_positive
-from sgtheory.neurons import SurrogateDerivative
-from sgtheory.theory._perceptron import Objective, Path, PerceptronNet, surrogate_spike
+from sgtheory.neurons import SurrogateDerivative, surrogate_spike
+from sgtheory.theory._perceptron import Objective, Path, PerceptronNet
 from sgtheory.theory._stochad import Combination, smoothed_bernoulli, stochastic_derivative
 
 MAX_SUPPORT_UNITS = 14  # beyond that, samples are cheaper than all 2**units paths
@@ -99,7 +99,7 @@ class SurrogateGradient(_PathEstimator):
 
     def on_paths(self, objective, path):
         def spike(layer, x):
-            return surrogate_spike(x, path[layer], self.surrogate)
+            return surrogate_spike(x, path[layer], self.surrogate.derivative)
 
         return objective.pathwise_gradient(spike, len(path[0]))
 

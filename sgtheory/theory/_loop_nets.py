@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from sgtheory.lif import lif
-from sgtheory.neurons import EscapeDerivative, EscapeFunction, LIFParameters, Step, SurrogateDerivative
-from sgtheory.theory._perceptron import Objective, PerceptronNet, first_output, spike_patterns, surrogate_spike
+from sgtheory.neurons import EscapeDerivative, EscapeFunction, LIFParameters, Step, SurrogateDerivative, surrogate_spike
+from sgtheory.theory._perceptron import Objective, PerceptronNet, first_output, spike_patterns
 from sgtheory.theory._sigmoid_net import gradient_field, relaxed_spike, sigmoid_net
 
 
@@ -96,7 +96,7 @@ class StochasticPerceptronNet(RelaxedPerceptronNet):
             x, spikes = torch.broadcast_tensors(x, path[layer])
             p = self.escape.value(x.detach())
             probability = probability * torch.where(spikes > 0, p, 1 - p).prod(-1)
-            return surrogate_spike(x, spikes, surrogate)
+            return surrogate_spike(x, spikes, surrogate.derivative)
 
         outputs = first_output(self.net.run(points[:, None], self.x, impose)[-1])  # [points, paths]
         return (probability * outputs).sum(-1)

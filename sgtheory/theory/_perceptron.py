@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from sgtheory.errors import ParameterError, UserError
-from sgtheory.neurons import EscapeFunction, SigmoidEscape, Step, SurrogateDerivative
+from sgtheory.neurons import EscapeFunction, SigmoidEscape, Step
 
 Path = list[torch.Tensor]  # the spikes of every layer, each [..., units]
 SpikeRule = Callable[[int, torch.Tensor], torch.Tensor]  # (layer, x = U - theta) -> output of that layer
@@ -34,24 +34,6 @@ def pattern_probabilities(p: torch.Tensor) -> torch.Tensor:
         fires = p[..., unit : unit + 1]
         probabilities = torch.stack([probabilities * (1 - fires), probabilities * fires], dim=-1).flatten(-2)
     return probabilities
-
-
-class _SurrogateSpike(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x, spikes, surrogate):
-        ctx.save_for_backward(x, spikes)
-        ctx.surrogate = surrogate
-        return spikes.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, spikes = ctx.saved_tensors
-        return gradient * ctx.surrogate.derivative(x, spikes), None, None
-
-
-def surrogate_spike(x: torch.Tensor, spikes: torch.Tensor, surrogate: SurrogateDerivative) -> torch.Tensor:
-    """``spikes`` in the forward pass, ``surrogate.derivative(x, spikes)`` as dS/dU in the backward pass (Eq 3)."""
-    return _SurrogateSpike.apply(x, spikes, surrogate)
 
 
 @dataclass(frozen=True)

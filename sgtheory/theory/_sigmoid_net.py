@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import torch
 
-from sgtheory.neurons import EscapeFunction, SurrogateDerivative
-from sgtheory.theory._perceptron import surrogate_spike
+from sgtheory.neurons import EscapeFunction, SurrogateDerivative, surrogate_spike
 
 
 def relaxed_spike(x: torch.Tensor, escape: EscapeFunction, surrogate: SurrogateDerivative) -> torch.Tensor:
@@ -14,7 +13,7 @@ def relaxed_spike(x: torch.Tensor, escape: EscapeFunction, surrogate: SurrogateD
     With ``surrogate = EscapeDerivative(escape)`` back-propagation gives the true gradient of the relaxed net; with
     ``escape = Step()`` the net is the deterministic one, the limit beta -> infinity.
     """
-    return surrogate_spike(x, escape.value(x.detach()), surrogate)
+    return surrogate_spike(x, escape.value(x.detach()), surrogate.derivative)
 
 
 def sigmoid_net(

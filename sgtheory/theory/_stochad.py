@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 
 from sgtheory.errors import ParameterError
+from sgtheory.neurons import surrogate_spike
 from sgtheory.theory._perceptron import Objective
 
 Combination = str | float
@@ -68,25 +69,16 @@ def bernoulli_derivative(
     return StochasticDerivative(torch.zeros_like(p), weight, 1 - spikes)
 
 
-class _SmoothedBernoulli(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, p, spikes, combination):
-        ctx.save_for_backward(p, spikes)
-        ctx.combination = combination
-        return spikes.clone()
-
-    @staticmethod
-    def backward(ctx, gradient):
-        p, spikes = ctx.saved_tensors
-        return gradient * bernoulli_derivative(p, spikes, ctx.combination).smoothed(spikes), None, None
-
-
 def smoothed_bernoulli(p: torch.Tensor, spikes: torch.Tensor, combination: Combination = "matched") -> torch.Tensor:
     """``spikes`` in the forward pass, the smoothed stochastic derivative as dS/dp in the backward pass.
 
     ``backward()`` through a net of these chains smoothed stochastic derivatives layer by layer (Section 3.2.2).
     """
-    return _SmoothedBernoulli.apply(p, spikes, combination)
+
+    def derivative(p, spikes):
+        return bernoulli_derivative(p, spikes, combination).smoothed(spikes)
+
+    return surrogate_spike(p, spikes, derivative)
 
 
 def _prune(alternatives, weights, rng):

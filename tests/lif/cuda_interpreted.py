@@ -73,7 +73,7 @@ def test_recurrent_input_is_added_in_the_order_of_neurons(name, monkeypatch):
     """Weights whose sum depends on the order: adding them to the input one by one gives the bits of the kernel."""
     inputs, recurrent = layer(name)
     recurrent = torch.randn(recurrent.shape, generator=torch.Generator().manual_seed(3)) * 0.5
-    found = run(cuda.lif_cuda, inputs, recurrent, fast())
+    found = run(cuda.layer, inputs, recurrent, fast())
     shape = inputs.shape[2:]
     neurons = torch.arange(shape.numel()).view(shape).movedim(0, -1).flatten().tolist()  # channels count fastest
     alone = _reference.recurrent_input(torch.eye(len(neurons)).view(-1, *shape), recurrent)  # what each one gives
@@ -90,7 +90,7 @@ def test_recurrent_input_is_added_in_the_order_of_neurons(name, monkeypatch):
     def bits(order):
         with monkeypatch.context() as patch, torch.no_grad():
             patch.setattr(_reference, "recurrent_input", lambda spikes, weight: OneByOne(spikes, order))
-            return _reference.lif_reference(inputs, fast(), SURROGATES[0], SIGMOID, NOISE, recurrent)
+            return _reference.layer(inputs, fast(), SURROGATES[0], SIGMOID, NOISE, recurrent)
 
     assert all(map(torch.equal, bits(neurons), found))
     assert not torch.equal(bits(neurons[::-1])[1], found[1])
@@ -99,27 +99,28 @@ def test_recurrent_input_is_added_in_the_order_of_neurons(name, monkeypatch):
 def test_inputs_that_are_shared_strided_or_empty():
     inputs, recurrent = layer("convolution")
     parameters = fast()
-    expected = run(_reference.lif_reference, inputs, recurrent, parameters)
+    expected = run(_reference.layer, inputs, recurrent, parameters)
     strided = torch.empty(2, 6, 7, 8)[..., ::2].mT.copy_(inputs)
-    assert_same(expected, run(cuda.lif_cuda, strided, recurrent.mT.contiguous().mT, parameters))
+    assert_same(expected, run(cuda.layer, strided, recurrent.mT.contiguous().mT, parameters))
 
     expanded = inputs[:1].expand(2, -1, -1, -1)
     assert_like_reference(expanded, recurrent, parameters)
 
-    spikes, potentials = cuda.lif_cuda(inputs[:0], parameters, SURROGATES[0], Step(), Noise(0), recurrent)
+    spikes, potentials = cuda.layer(inputs[:0], parameters, SURROGATES[0], Step(), Noise(0), recurrent)
     assert spikes.shape == potentials.shape == (0, 6, 4, 7)
 
 
 def test_layout_and_what_is_differentiable():
     inputs, recurrent = layer("convolution")
     arguments = fast(), SURROGATES[0], SIGMOID, NOISE, recurrent.requires_grad_()
-    spikes, potentials = cuda.lif_cuda(inputs, *arguments)
+    spikes, potentials = cuda.layer(inputs, *arguments)
     assert spikes.requires_grad
-    assert not potentials.requires_grad
+    assert potentials.requires_grad
+    assert cuda.layer(inputs, *arguments, potential=False)[1] is None
     assert spikes.mT.is_contiguous()  # channels last
     assert potentials.mT.is_contiguous()
     with torch.no_grad(), torch.autocast("cpu"):
-        again, _ = cuda.lif_cuda(inputs, *arguments)
+        again, _ = cuda.layer(inputs, *arguments)
     assert not again.requires_grad
     assert torch.equal(spikes, again)
 
@@ -131,7 +132,7 @@ def test_broken_numbers_mean_the_same_and_stay_in_their_sample(kind):
         neuron, options = number_cases.NEURONS[2 - i], number_cases.OPTIONS[3 * i + 1]
         with np.errstate(all="ignore"):
             case = number_cases.layer(kind, place, value)
-            number_cases.assert_the_same_is_made_of(case, cuda.lif_cuda, options, neuron)
+            number_cases.assert_the_same_is_made_of(case, cuda.layer, options, neuron)
 
 
 @pytest.mark.parametrize(("shape", "kernel"), [((1, 1, 1), 0), ((1, 3, 1), 1), ((1, 3, 1, 1), 3), ((0, 3, 2), 1)])
@@ -140,7 +141,7 @@ def test_one_of_everything_and_none(shape, kernel):
     recurrent = torch.ones(shape[2], shape[2], *[kernel] * (len(shape) - 3)) if kernel else None
     expected, found = (
         run(backend, inputs, recurrent, fast(threshold=-1.0), escape=Step(), noise=Noise(0))
-        for backend in (_reference.lif_reference, cuda.lif_cuda)
+        for backend in (_reference.layer, cuda.layer)
     )
     assert all(map(torch.equal, expected, found))
 
@@ -150,7 +151,7 @@ def test_readout(delay):
     inputs = torch.randn(2, 7, 40, generator=torch.Generator().manual_seed(4))
     weights = torch.randn(2, 7, 40, generator=torch.Generator().manual_seed(5))
     results = []
-    for backend in (_reference.readout_reference, cuda.readout_cuda):
+    for backend in (_reference.readout, cuda.readout):
         leaf = inputs.clone().requires_grad_()
         potentials = backend(leaf, fast(delay=delay), -1e-3)
         results.append((potentials.detach(), *torch.autograd.grad((potentials * weights).sum(), leaf)))
@@ -167,7 +168,20 @@ def test_operators_are_well_formed(operator):
     leaf, weight = inputs.clone().requires_grad_(), recurrent.clone().requires_grad_()
     arguments = {
         "lif_forward": (leaf, weight, None, samples, constants, False, True, 1, [0, 0, 0], 0.0, 1.0, surrogate, True),
-        "lif_backward": (gradient, recurrent, spikes, inputs, inputs, None, constants, False, True, 1, surrogate),
+        "lif_backward": (
+            gradient,
+            inputs,
+            recurrent,
+            spikes,
+            inputs,
+            inputs,
+            None,
+            constants,
+            False,
+            True,
+            1,
+            surrogate,
+        ),
         "recurrent_gradient": (gradient, spikes, 3),
         "leaky_filter": (torch.randn(2, 3, 4, requires_grad=True), constants, 0.1, 1, False),
         "uniform": (samples, 3, 2, 70, 1, 2),
@@ -178,7 +192,7 @@ def test_operators_are_well_formed(operator):
 def test_what_is_refused():
     def refused(inputs, recurrent, words):
         with pytest.raises(ParameterError, match=words):
-            cuda.lif_cuda(inputs, LIFParameters(), SURROGATES[0], Step(), Noise(0), recurrent)
+            cuda.layer(inputs, LIFParameters(), SURROGATES[0], Step(), Noise(0), recurrent)
 
     refused(torch.zeros(1, 2, 3, dtype=torch.float64), None, "float32")
     refused(torch.zeros(1, 2, 1025), torch.zeros(1025, 1025), "1024 channels")
@@ -186,22 +200,22 @@ def test_what_is_refused():
     refused(torch.empty(1, 2, 65535 * 256 + 1, device="meta"), None, "16776960 neurons")
     refused(torch.zeros(1, 2, 3, 4), torch.empty(3, 3, 2**27 + 1, device="meta"), "less than 1073741824 weights")
     with pytest.raises(ParameterError, match="float32"):
-        cuda.readout_cuda(torch.zeros(1, 2, 3, dtype=torch.float64), LIFParameters(), 0.0)
+        cuda.readout(torch.zeros(1, 2, 3, dtype=torch.float64), LIFParameters(), 0.0)
 
 
 def test_a_wrong_constant_of_philox_would_be_seen(monkeypatch):
     case = sixty_fourths(-128, 256, 2, 4, 300), None, fast()
-    found = run(cuda.lif_cuda, *case)
+    found = run(cuda.layer, *case)
     monkeypatch.setattr(_noise, "MULTIPLIERS", (0xD2511F53, 0xCD9E8D55))
     with pytest.raises(AssertionError):
-        assert_same(run(_reference.lif_reference, *case), found)
+        assert_same(run(_reference.layer, *case), found)
 
 
 def test_a_fused_multiply_add_would_be_seen():
     """Potentials of silent neurons with and without contraction of a_m U + (1 - a_m) I."""
     inputs = torch.randn(2, 20, 30, generator=torch.Generator().manual_seed(6))
     parameters = LIFParameters(threshold=1e6)
-    _, found = cuda.lif_cuda(inputs, parameters, SURROGATES[0], Step(), Noise(0), None)
+    _, found = cuda.layer(inputs, parameters, SURROGATES[0], Step(), Noise(0), None)
     a_m, a_s = np.float32(parameters.membrane_decay), np.float32(parameters.synaptic_decay)
     gain = np.float32(1 - parameters.membrane_decay)
 

@@ -5,9 +5,9 @@ import pytest
 import torch
 from numba import njit
 
+from sgtheory.lif._fused import EXPONENTIAL_THRESHOLD, SIGMOID_THRESHOLD
 from sgtheory.lif.cpu.convolution import Convolution
-from sgtheory.lif.cpu.escape import bound_of_probability, confirm_candidates, mark_candidates
-from sgtheory.lif.cpu.functions import EXPONENTIAL, SIGMOID, threshold_row
+from sgtheory.lif.cpu.functions import bound_of_probability, confirm_candidates, mark_candidates, threshold_row
 from sgtheory.lif.cpu.vector import add_product, add_row, find_events, lanes
 
 
@@ -64,7 +64,9 @@ def test_wires_are_those_of_the_convolution(geometry):
     assert torch.equal(wires.like_weight(wires.rows), weight)
 
 
-@pytest.mark.parametrize(("kind", "p0"), [(SIGMOID, 1.0), *((EXPONENTIAL, p0) for p0 in (1e-9, 1.0, 1e9))])
+@pytest.mark.parametrize(
+    ("kind", "p0"), [(SIGMOID_THRESHOLD, 1.0), *((EXPONENTIAL_THRESHOLD, p0) for p0 in (1e-9, 1.0, 1e9))]
+)
 @pytest.mark.parametrize("scale", [1e-6, 0.1, 3.0, 1e6])
 def test_candidates_miss_no_spike(kind, scale, p0):
     """Potentials within a few roundings of their thresholds, where the bound is tightest, and far from them."""

@@ -144,7 +144,7 @@ def test_the_same_bits_as_on_the_cpu(name, device):
     inputs, recurrent = layer(name)
     recurrent = torch.randn(recurrent.shape, generator=torch.Generator().manual_seed(3)) * 0.5
     arguments = fast(threshold=1.5), SURROGATES[0], ESCAPES[1], NOISE, recurrent
-    for found, expected in zip(cuda.lif_cuda(inputs, *arguments), lif(inputs, *arguments, backend="cpu"), strict=True):
+    for found, expected in zip(cuda.layer(inputs, *arguments), lif(inputs, *arguments, backend="cpu"), strict=True):
         assert torch.equal(found, expected)
 
 
@@ -178,7 +178,7 @@ def test_readout(delay, device):
     inputs = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(4))
     weights = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(5))
     results = []
-    for backend in (_reference.readout_reference, cuda.readout_cuda):
+    for backend in (_reference.readout, cuda.readout):
         leaf = inputs.clone().requires_grad_()
         potentials = backend(leaf, fast(delay=delay), -1e-3)
         results.append((potentials, *torch.autograd.grad((potentials * weights).sum(), leaf)))
@@ -192,7 +192,7 @@ def test_one_compilation_serves_every_batch_length_and_seed(device):
     launched = device(80, execute=False)
     for batch, steps, noise in ((2, 5, Noise(1)), (16, 64, Noise(2**32 - 1, 2**32 - 1, 7))):
         inputs = torch.zeros(batch, steps, 320, requires_grad=True)
-        spikes, _ = cuda.lif_cuda(inputs, LIFParameters(), SURROGATES[0], ESCAPES[1], noise, None)
+        spikes, _ = cuda.layer(inputs, LIFParameters(), SURROGATES[0], ESCAPES[1], noise, None)
         spikes.sum().backward()
     assert launched[:2] == launched[2:]
 
@@ -211,7 +211,7 @@ def test_arrays_of_more_than_2_to_the_32_elements(name, batch, i, device):
 def test_readouts_of_more_than_2_to_the_32_elements(device):
     device(80, first=40_000_000)
     inputs = torch.randn(2, 5, 40, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(cuda.readout_cuda(inputs, fast(), 0.5), _reference.readout_reference(inputs, fast(), 0.5))
+    assert torch.equal(cuda.readout(inputs, fast(), 0.5), _reference.readout(inputs, fast(), 0.5))
 
 
 def test_fused_multiply_adds_would_be_seen(device):
@@ -230,7 +230,7 @@ def test_a_missing_barrier_would_be_seen(barrier, device):
 
     device(80, edit=without_barrier)
     with pytest.raises(cuda_ptx.Violation, match="race"):
-        run(cuda.lif_cuda, *layer("64x5"), fast())
+        run(cuda.layer, *layer("64x5"), fast())
 
 
 ADDRESS = "ld.param.b64 %rd1, [k_param_0];\n mov.u32 %r1, %tid.x;\n mad.wide.u32 %rd2, %r1, 4, %rd1;\n"
@@ -260,7 +260,7 @@ def test_the_largest_layers_compile(architecture, shape, kernel, device, tmp_pat
     for escape in (Step(), ESCAPES[1]):
         inputs = torch.zeros(2, 3, *shape, requires_grad=True)
         weight = torch.zeros(shape[0], shape[0], *[kernel] * (len(shape) - 1))
-        spikes, _ = cuda.lif_cuda(inputs, LIFParameters(), SURROGATES[0], escape, NOISE, weight)
+        spikes, _ = cuda.layer(inputs, LIFParameters(), SURROGATES[0], escape, NOISE, weight)
         spikes.sum().backward()
     for kernel in launched:
         assert_fits(kernel, architecture, tmp_path, spilled=640)

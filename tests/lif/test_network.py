@@ -48,9 +48,9 @@ def test_recurrent_layers_equal_the_definition(options, dtype, shape, kernel):
         for backend in ("reference", "cpu"):
             inputs, recurrent = x.clone().requires_grad_(), v.clone().requires_grad_()
             s, u = lif(inputs, parameters(*options), surrogate, escape, Noise(5), recurrent, backend)
-            weights = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
-            (s * weights).sum().backward()
-            results.append((s.detach(), u, inputs.grad, recurrent.grad))
+            of_s, of_u = torch.randn((2, *shape), generator=torch.Generator().manual_seed(1), dtype=dtype)
+            (s * of_s + u * of_u).sum().backward()
+            results.append((s.detach(), u.detach(), inputs.grad, recurrent.grad))
         assert torch.equal(results[0][0], results[1][0])
         assert 0.01 < float(results[0][0].mean()) < 0.6
         for a, b in zip(*results, strict=True):

@@ -11,8 +11,8 @@ import pytest
 FILE = Path(__file__).with_name("determinism_cases.py")
 
 
-def start(size, threads, *cases):
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": "4"}
+def start(size, threads, *cases, **environment):
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": "4", **environment}
     command = [sys.executable, str(FILE), size, *cases]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
@@ -40,3 +40,13 @@ def of_one_thread():
 def test_any_number_of_threads(threads, of_one_thread):
     """Sizes at which libraries use several threads."""
     assert checksums(start("large", threads)) == of_one_thread
+
+
+@pytest.mark.slow
+def test_the_order_in_which_kernels_are_compiled(tmp_path):
+    """What one kernel calls must not take over how another one is compiled."""
+    found = []
+    for order in (["layers", "network"], ["network", "layers"]):
+        environment = {"NUMBA_CACHE_DIR": str(tmp_path / order[0])}
+        found.append(checksums(start("small", 1, *order, **environment)))
+    assert found[0] == found[1]

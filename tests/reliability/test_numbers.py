@@ -36,7 +36,7 @@ from sgtheory.lif import (
     weighted_spikes,
 )
 from sgtheory.lif._fused import GIVEN_SURROGATE, surrogate_kind
-from sgtheory.lif.cpu.surrogate import surrogate_row
+from sgtheory.lif.cpu.functions import surrogate_row
 from sgtheory.networks import psp_energy
 from sgtheory.neurons import (
     ErfEscape,

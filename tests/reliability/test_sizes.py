@@ -27,7 +27,9 @@ from sgtheory.lif import (
     lif,
     network_activity,
 )
-from sgtheory.lif.cpu.operators import forward_kernel
+from sgtheory.lif._fused import Constants
+from sgtheory.lif.cpu.functions import Threshold
+from sgtheory.lif.cpu.kernels import forward_kernel
 from sgtheory.lif.cpu.recurrent_kernels import list_events
 from sgtheory.lif.cpu.vector import add_product, add_row, find_events, lanes
 from sgtheory.neurons import (
@@ -184,15 +186,15 @@ def test_a_layer_with_more_than_2_to_the_31_spikes():
     inputs = torch.randint(-64, 192, (1, steps, neurons), generator=torch.Generator().manual_seed(0)) / 16
     spikes, nothing = sparse(batch * steps * neurons, np.uint8).reshape(batch, steps, neurons), np.empty(0, np.float32)
     samples = np.arange(batch)
-    constants = [np.float32(c) for c in (0.9, 0.8, 0.1, 1.0)]
-    key = tuple(np.uint64(k) for k in (1, 2, 3))
+    neuron = Constants(*(np.float32(c) for c in (0.9, 0.8, 0.1, 1.0)), same=False, attached=False, delay=0)
+    key = [np.uint64(k) for k in (1, 2, 3)]
 
     def run(samples, spikes):
         empty = nothing.reshape(len(samples), 0, 0) if len(samples) else nothing
         states = np.empty((len(samples), 0, 2, neurons), np.float32)
         potentials = np.empty((len(samples), 0, neurons), np.float32)
-        arguments = (False, 0, 1, np.float32(0.1), np.float32(1), key, samples, empty, potentials, states, spikes)
-        forward_kernel(inputs.numpy(), *constants, *arguments)
+        threshold = Threshold(1, np.float32(0.1), np.float32(1), *key, empty)
+        forward_kernel(inputs.numpy(), neuron, threshold, samples, potentials, states, spikes)
 
     run(samples, spikes)
     alone = np.empty((2, steps, neurons), np.uint8)

@@ -9,14 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgtheory.errors import ParameterError, UserError
-from sgtheory.neurons import ErfEscape, ExponentialEscape, SigmoidEscape, Step, SuperSpike
+from sgtheory.neurons import ErfEscape, ExponentialEscape, SigmoidEscape, Step, SuperSpike, surrogate_spike
 from sgtheory.theory import (
     Objective,
     PerceptronNet,
     pattern_probabilities,
     random_objective,
     spike_patterns,
-    surrogate_spike,
 )
 
 ESCAPES = [SigmoidEscape(3.0), ErfEscape(0.4), ExponentialEscape(p0=0.4, delta_u=0.9)]
@@ -134,7 +133,7 @@ def test_coupled_runs_differ_only_where_the_probability_does():
 def test_surrogate_spike_passes_spikes_forward_and_the_surrogate_backward():
     x = torch.tensor([-0.2, 0.1, 0.4], dtype=torch.float64, requires_grad=True)
     spikes = torch.tensor([1.0, 0.0, 1.0], dtype=torch.float64)
-    out = surrogate_spike(x, spikes, SuperSpike(10.0))
+    out = surrogate_spike(x, spikes, SuperSpike(10.0).derivative)
     assert torch.equal(out, spikes)
     (gradient,) = torch.autograd.grad((out * torch.tensor([1.0, 2.0, 3.0])).sum(), x)
     torch.testing.assert_close(gradient, torch.tensor([1 / 9, 2 / 4, 3 / 25], dtype=torch.float64))

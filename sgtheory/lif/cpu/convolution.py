@@ -6,6 +6,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from sgtheory.lif.cpu.recurrent_kernels import Synapses, Transposed
 from sgtheory.lif.cpu.vector import VECTOR_BYTES, lanes
 
 
@@ -64,6 +65,16 @@ class Convolution:
         row = (channel * self.stride + phase) * self.taps + self.taps - 1 - last + first
         return np.stack([row * post, first * post, np.maximum(end - first, 0) * post], axis=1)
 
+    @property
+    def to_below(self) -> Transposed:
+        """What passes errors back to another layer."""
+        return Transposed(self.wires, self.back, self.stride * self.weight.shape[1])
+
+    @property
+    def to_itself(self) -> Transposed:
+        """What passes errors back to the same layer (stride 1)."""
+        return Transposed(self.wires, self.windows, self.positions)
+
     @cached_property
     def back(self) -> np.ndarray:
         """[post, kernel * pre and zeros]: what every position sends back to its window of the layer below."""
@@ -74,6 +85,11 @@ class Convolution:
     def windows(self) -> np.ndarray:
         """[reversed tap * post, pre and zeros]: the transposed convolution of stride 1, as a sum over a window."""
         return whole_vectors(self.rows.reshape(len(self.rows), -1).T)
+
+    @property
+    def synapses(self) -> Synapses:
+        """What the forward pass needs."""
+        return Synapses(self.wires, self.rows)
 
     @property
     def margin_below(self) -> int:

@@ -1,6 +1,7 @@
-"""Philox, the shared logarithm and thresholds of escape noise for one row of neurons, compiled for the CPU."""
+"""Random numbers, escape noise and surrogate derivatives for one row of neurons, compiled for the CPU."""
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -8,13 +9,19 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from sgtheory.lif._fused import EXPONENTIAL_THRESHOLD as EXPONENTIAL
-from sgtheory.lif._fused import GIVEN_THRESHOLD as GIVEN
-from sgtheory.lif._fused import NO_THRESHOLD as NONE
-from sgtheory.lif._fused import SIGMOID_THRESHOLD as SIGMOID
-from sgtheory.lif._fused import threshold_kind
+from sgtheory.lif._fused import (
+    EXPONENTIAL_THRESHOLD,
+    GIVEN_SURROGATE,
+    GIVEN_THRESHOLD,
+    NO_THRESHOLD,
+    SIGMOID_SURROGATE,
+    SIGMOID_THRESHOLD,
+    SUPERSPIKE,
+    surrogate_kind,
+    threshold_kind,
+)
 from sgtheory.lif._noise import COUNTERS, GROUP, KEY_INCREMENTS, MULTIPLIERS, ROUNDS, Noise
-from sgtheory.neurons import EscapeFunction
+from sgtheory.neurons import EscapeFunction, SurrogateDerivative
 from sgtheory.neurons._log import ATANH_SERIES, LN2
 
 _M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
@@ -27,20 +34,55 @@ _HALF, _TWO_TO_MINUS_23, _ONE = np.float32(0.5), np.float32(2.0**-23), np.float3
 assert len(ATANH_SERIES) == 7
 
 
-def prepare_threshold(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, int], dtype: np.dtype) -> tuple:
-    """What a kernel needs for the thresholds of [batch, time, neuron]: (kind, scale, p0, seed, stream, draw, given).
+class Threshold(NamedTuple):
+    """Random thresholds of a layer as its kernel needs them."""
+
+    kind: int  # of sgtheory.lif._fused
+    scale: Any
+    p0: Any
+    seed: np.uint64
+    stream: np.uint64
+    draw: np.uint64
+    given: np.ndarray  # thresholds [batch, time, neuron] of functions that kernels do not know, else [0, 0, 0]
+
+
+class Surrogate(NamedTuple):
+    """A surrogate derivative as the kernels need it."""
+
+    kind: int  # of sgtheory.lif._fused
+    beta: Any
+    scale: Any
+    given: np.ndarray  # derivatives [batch, time, neuron] that kernels do not know, else [0, 0, 0]
+
+
+def threshold_of(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, int], dtype: np.dtype) -> Threshold:
+    """Thresholds of [batch, time, neuron].
 
     Functions that the kernels do not know, and thresholds in float64, are evaluated here.
     """
     kind, scale, p0 = threshold_kind(escape)
     given = np.zeros((0, 0, 0), dtype)
-    if kind != NONE and (kind == GIVEN or dtype != np.float32):
-        kind = GIVEN
+    if kind != NO_THRESHOLD and (kind == GIVEN_THRESHOLD or dtype != np.float32):
+        kind = GIVEN_THRESHOLD
         batch, steps, neurons = shape
         r = noise.uniform(batch, range(steps), neurons, torch.from_numpy(given).dtype)
         given = escape.quantile(r).contiguous().numpy()
-    key = (np.uint64(v) for v in (noise.seed, noise.stream, noise.draw))
-    return (kind, dtype.type(scale), dtype.type(p0), *key, given)
+    seed, stream, draw = (np.uint64(v) for v in (noise.seed, noise.stream, noise.draw))
+    return Threshold(kind, dtype.type(scale), dtype.type(p0), seed, stream, draw, given)
+
+
+def surrogate_of(surrogate: SurrogateDerivative, potentials: np.ndarray, spikes: np.ndarray, theta: float) -> Surrogate:
+    """Surrogate derivatives at ``potentials`` - ``theta``.
+
+    Functions that the kernels do not know are evaluated here.
+    """
+    kind, beta, scale = surrogate_kind(surrogate)
+    dtype = potentials.dtype
+    given = np.zeros((0, 0, 0), dtype)
+    if kind == GIVEN_SURROGATE:
+        x = torch.from_numpy(potentials) - theta
+        given = surrogate.derivative(x, torch.from_numpy(spikes).to(x.dtype)).contiguous().numpy()
+    return Surrogate(kind, dtype.type(beta), dtype.type(scale), given)
 
 
 @intrinsic
@@ -110,11 +152,11 @@ def philox_row(words, first, seed, stream, draw, sample, step):
 @njit(cache=True, error_model="numpy")
 def threshold_row(q, words, kind, scale, p0):
     """Turn random words into thresholds of sigmoid or exponential escape noise, float32."""
-    if kind == SIGMOID:
+    if kind == SIGMOID_THRESHOLD:
         for j in range(q.size):
             r = (np.float32(np.int32(words[j] >> np.uint32(9))) + _HALF) * _TWO_TO_MINUS_23
             q[j] = log_ratio(r, _ONE - r) * scale
-    elif kind == EXPONENTIAL:
+    elif kind == EXPONENTIAL_THRESHOLD:
         for j in range(q.size):
             r = (np.float32(np.int32(words[j] >> np.uint32(9))) + _HALF) * _TWO_TO_MINUS_23
             q[j] = log_ratio(r, p0) * scale
@@ -125,3 +167,94 @@ def random_words(seed: int, stream: int, draw: int, sample: int, step: int, neur
     words = np.empty(math.ceil(neurons / GROUP) * GROUP, dtype=np.uint32)
     philox_row(words, 0, *(np.uint64(v) for v in (seed, stream, draw, sample, step)))
     return words[:neurons]
+
+
+# A threshold costs a division and two dozen multiplications, and few neurons come near theirs. So a cheap bound says
+# which neurons may spike, and thresholds are computed for these alone. The spikes are those of comparing every
+# potential with its threshold, to the bit.
+# The float whose bits are the number 2**23 (127 + y) is at least 2**y: the chord of 2**y between two integers.
+_ONE_OCTAVE = 2.0**23
+_BIAS = 127.0 + 23.0  # random numbers are compared as integers + 1/2 below 2**23
+_SLACK = 2.0**-11  # of an octave: many times the sum of all errors of rounding
+_LOWEST, _HIGHEST = np.float32(0), np.float32(2.0**30 + 2.0**29)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def bound_of_probability(scale, p0):
+    """(slope, offset) for :func:`mark_candidates`: p(x) <= p0 exp(x / scale)."""
+    slope = _ONE_OCTAVE / (math.log(2.0) * np.float64(scale))
+    offset = _ONE_OCTAVE * (_BIAS + math.log2(np.float64(p0)) + _SLACK)
+    return np.float32(slope), np.float32(offset)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def mark_candidates(flags, potential, theta, words, slope, offset):
+    """Set ``flags`` where the random word is below the bound of the firing probability."""
+    for j in range(words.size):
+        bits = min(max((potential[j] - theta) * slope + offset, _LOWEST), _HIGHEST)
+        flags[j] = np.float32(np.int32(words[j] >> np.uint32(9))) + _HALF < float_of(np.int32(bits))
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def confirm_candidates(found, first, last, potential, theta, words, kind, scale, p0, chosen, q):
+    """Keep those of found[first:last] whose potential exceeds the threshold; return where they end.
+
+    ``chosen`` and ``q``: room for the words and thresholds of all neurons and 16 more.
+    """
+    for e in range(first, last):
+        chosen[e - first] = words[found[e]]
+    size = (last - first + 15) // 16 * 16  # whole vectors
+    threshold_row(q[:size], chosen, kind, scale, p0)
+    end = first
+    for e in range(first, last):
+        j = found[e]
+        found[end] = j  # without a branch, which a processor cannot predict here
+        end += (potential[j] - theta) > q[e - first]
+    return end
+
+
+_LOG2E = np.float32(1 / math.log(2))
+_LN2_HIGH, _LN2_LOW = np.float32(0.693359375), np.float32(math.log(2) - 0.693359375)
+_EXP_SERIES = tuple(np.float32(1 / math.factorial(n)) for n in range(8))
+_E0, _E1, _E2, _E3, _E4, _E5, _E6, _E7 = _EXP_SERIES
+_CLIP = np.float32(87.0)
+
+
+@njit(inline="always", error_model="numpy")
+def _exp_minus(x):
+    """exp(-x) for x >= 0 in float32, to 2 ulp; vectorises, which the one of the C library does not."""
+    x = min(x, _CLIP)
+    k = np.float32(np.int32(x * _LOG2E + _HALF))
+    r = (k * _LN2_HIGH - x) + k * _LN2_LOW  # in [-ln2/2, ln2/2]
+    e = _E7 * r + _E6
+    e = e * r + _E5
+    e = e * r + _E4
+    e = e * r + _E3
+    e = e * r + _E2
+    e = e * r + _E1
+    e = e * r + _E0
+    return e * float_of(np.int32((np.int32(127) - np.int32(k)) << 23))
+
+
+# Inlined, because numba hands options down: a function of its own would have fused multiply-adds, or not, depending on
+# which kernel was compiled first.
+@njit(inline="always", error_model="numpy")
+def surrogate_row(out, potential, theta, kind, beta, scale):
+    """The surrogate derivative of a kind of sgtheory.lif._fused, at x = ``potential`` - ``theta``, times ``scale``."""
+    one, zero = out.dtype.type(1), out.dtype.type(0)
+    if kind == SUPERSPIKE:
+        for j in range(out.size):
+            width = beta * abs(potential[j] - theta) + one
+            out[j] = scale / (width * width)
+    elif kind == SIGMOID_SURROGATE:
+        if out.itemsize == 4:
+            for j in range(out.size):
+                e = _exp_minus(np.float32(beta * abs(potential[j] - theta)))
+                out[j] = scale * e / ((one + e) * (one + e))
+        else:
+            for j in range(out.size):
+                e = np.exp(-beta * abs(potential[j] - theta))
+                out[j] = scale * e / ((one + e) * (one + e))
+    else:
+        for j in range(out.size):
+            out[j] = scale * max(one - beta * abs(potential[j] - theta), zero)  # in this order NaN stays NaN

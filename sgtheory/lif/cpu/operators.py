@@ -1,156 +1,34 @@
-"""LIF layers compiled for the CPU: one pass forward, one in reverse time, samples and blocks of neurons in parallel.
-
-The element-wise operations of the forward pass and their order are those of the reference, without contraction into
-fused multiply-adds, so that the same inputs give the same bits.
-"""
+"""The CPU backend as operators of autograd. They are differentiable once; a second derivative is refused."""
 
 import numpy as np
 import torch
-from numba import njit, prange
+from torch.autograd.function import once_differentiable
 
-from sgtheory.errors import ParameterError
-from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD, surrogate_kind
+from sgtheory.lif._fused import GIVEN_SURROGATE, constants, surrogate_kind
 from sgtheory.lif._noise import Noise
-from sgtheory.lif.cpu.functions import GROUP, philox_row, prepare_threshold, threshold_row
+from sgtheory.lif.cpu.blocks import LayerOnCPU, NetworkOnCPU, blocks, no_events, ordered_sum, within_layer
+from sgtheory.lif.cpu.convolution import Convolution
+from sgtheory.lif.cpu.functions import surrogate_of, threshold_of
+from sgtheory.lif.cpu.kernels import SEGMENT, backward_kernel, forward_kernel
 from sgtheory.lif.cpu.memory import empty
-from sgtheory.lif.cpu.surrogate import prepare_surrogate, surrogate_row
 from sgtheory.neurons import EscapeFunction, LIFParameters
-from sgtheory.threads import use_torch_threads
-
-BLOCK = 1280  # neurons that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
-SEGMENT = 32  # steps between two stored states: what is computed again for them stays in the second-level cache
+from sgtheory.threads import run_blocks, use_torch_threads
 
 
-@njit(cache=True, error_model="numpy")
-def next_state(u, current, keep, x, a_m, a_s, gain, same):
-    """U[n+1], I[n+1] and the potential that a reset takes away, from U[n], I[n], 1 - S[n] and what arrives."""
-    drive = gain * current
-    before = a_m * u if same else a_m * u + drive
-    after = before * keep
-    return after + drive if same else after, a_s * current + x, before
-
-
-@njit(cache=True, error_model="numpy")
-def block_of_task(task, neurons):
-    """Sample, first neuron and number of neurons of a task; blocks start at multiples of 64 for the random numbers."""
-    blocks = (neurons + BLOCK - 1) // BLOCK
-    width = (neurons + blocks * GROUP - 1) // (blocks * GROUP) * GROUP
-    first = task % blocks * width
-    return task // blocks, first, min(width, neurons - first)
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def forward_kernel(
-    inputs, a_m, a_s, gain, theta, same, delay, kind, scale, p0, key, samples, given, potentials, states, spikes
-):
-    """Writes spikes, potentials, and (U, I) at every SEGMENT steps to states; the last two unless they have time 0."""
-    batch, steps, neurons = spikes.shape
-    seed, stream, draw = key
-    for task in prange(batch * ((neurons + BLOCK - 1) // BLOCK)):
-        b, first, size = block_of_task(task, neurons)
-        here = slice(first, first + size)
-        source = b % inputs.shape[0]  # trials may share one input
-        one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
-        # one array for all that is written: a compiler vectorises only loops whose arrays it can tell apart
-        state = np.zeros((3, BLOCK), inputs.dtype)  # U, I, threshold
-        nothing = np.zeros(size, inputs.dtype)
-        words = np.empty((size + GROUP - 1) // GROUP * GROUP, np.uint32)
-        for n in range(steps):
-            if states.shape[1] and n % SEGMENT == 0:
-                stored_u, stored_i = states[b, n // SEGMENT, 0, here], states[b, n // SEGMENT, 1, here]
-                for j in range(size):
-                    stored_u[j] = state[0, j]
-                    stored_i[j] = state[1, j]
-            if potentials.shape[1]:
-                u_n = potentials[b, n, here]
-                for j in range(size):
-                    u_n[j] = state[0, j]
-            if kind == GIVEN_THRESHOLD:
-                state[2, :size] = given[b, n, here]
-            elif kind != NO_THRESHOLD:
-                philox_row(words, first, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
-                threshold_row(state[2, :size], words, kind, scale, p0)
-            s_n = spikes[b, n, here]
-            x = inputs[source, n - delay, here] if n >= delay else nothing
-            for j in range(size):
-                keep = zero if (state[0, j] - theta) > state[2, j] else one
-                s_n[j] = one - keep
-                state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], a_m, a_s, gain, same)
-
-
-@njit(parallel=True, cache=True, error_model="numpy")
-def backward_kernel(
-    gradient, inputs, states, spikes, a_m, a_s, gain, theta, same, attached, delay, kind, beta, scale, given, out
-):
-    """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back."""
-    batch, steps, neurons = spikes.shape
-    for task in prange(batch * ((neurons + BLOCK - 1) // BLOCK)):
-        b, first, size = block_of_task(task, neurons)
-        here = slice(first, first + size)
-        source = b % inputs.shape[0]
-        one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
-        state = np.zeros((4, BLOCK), inputs.dtype)  # U[n], I[n], and the adjoints of U[n+1], I[n+1]
-        kept = np.empty((SEGMENT, 2, BLOCK), inputs.dtype)  # surrogate derivative, and what a reset takes away
-        nothing = np.zeros(size, inputs.dtype)
-        for n in range(max(steps - delay, 0), steps):
-            out[b, n, here] = zero
-        for segment in range(states.shape[1] - 1, -1, -1):
-            start, stop = segment * SEGMENT, min((segment + 1) * SEGMENT, steps)
-            stored_u, stored_i = states[b, segment, 0, here], states[b, segment, 1, here]
-            for j in range(size):
-                state[0, j] = stored_u[j]
-                state[1, j] = stored_i[j]
-            for n in range(start, stop):
-                derivative, lost = kept[n - start, 0], kept[n - start, 1]
-                if kind == GIVEN_SURROGATE:
-                    derivative[:size] = given[b, n, here]
-                else:
-                    surrogate_row(derivative[:size], state[0, :size], theta, kind, beta, scale)
-                s_n = spikes[b, n, here]
-                x = inputs[source, n - delay, here] if n >= delay else nothing
-                for j in range(size):
-                    state[0, j], state[1, j], before = next_state(
-                        state[0, j], state[1, j], one - s_n[j], x[j], a_m, a_s, gain, same
-                    )
-                    if attached:
-                        lost[j] = before
-            for n in range(stop - 1, start - 1, -1):
-                derivative, lost = kept[n - start, 0], kept[n - start, 1]
-                s_n, g_n = spikes[b, n, here], gradient[b, n, here]
-                out_n = out[b, n - delay, here] if n >= delay else nothing
-                for j in range(size):
-                    g_s = g_n[j] - lost[j] * state[2, j] if attached else g_n[j]
-                    g_u = (one - s_n[j]) * state[2, j]
-                    out_n[j] = state[3, j]
-                    state[3, j] = a_s * state[3, j] + gain * (state[2, j] if same else g_u)
-                    state[2, j] = a_m * g_u + g_s * derivative[j]
-
-
-def constants(parameters: LIFParameters, dtype: np.dtype) -> tuple:
-    """a_m, a_s, 1 - a_m and the threshold in the given precision."""
-    a_m = parameters.membrane_decay
-    return tuple(dtype.type(v) for v in (a_m, parameters.synaptic_decay, 1 - a_m, parameters.threshold))
-
-
-def simulate(
+def run_forward(
     inputs: np.ndarray,
     parameters: LIFParameters,
     escape: EscapeFunction,
     noise: Noise,
     potentials: np.ndarray,
+    states: np.ndarray,
     spikes: np.ndarray,
 ) -> None:
-    """Forward pass: fill ``potentials`` (float) and ``spikes`` (any type), both [batch, time, neuron].
-
-    ``inputs`` is [batch, time, neuron], or [1, time, neuron] where all trials get the same.
-
-    Raises:
-        ParameterError: if the shapes do not fit.
-    """
-    if spikes.shape != potentials.shape or inputs.shape not in (spikes.shape, (1, *spikes.shape[1:])):
-        given = [list(a.shape) for a in (inputs, potentials, spikes)]
-        raise ParameterError("inputs, potentials, spikes", given, "must have the same shape [batch, time, neuron]")
-    _forward(inputs, parameters, escape, noise, potentials, states_of(spikes, wanted=False, dtype=inputs.dtype), spikes)
+    """Fill ``potentials``, ``states`` and ``spikes``; see :func:`forward_kernel`."""
+    use_torch_threads()
+    neuron = constants(parameters, inputs.dtype.type)
+    threshold = threshold_of(escape, noise, spikes.shape, inputs.dtype)
+    forward_kernel(inputs, neuron, threshold, noise.sample_indices(len(spikes)).numpy(), potentials, states, spikes)
 
 
 def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
@@ -159,34 +37,18 @@ def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
     return np.empty((batch, -(-steps // SEGMENT) if wanted else 0, 2, neurons), dtype)
 
 
-def _forward(inputs, parameters, escape, noise, potentials, states, spikes) -> None:
-    use_torch_threads()
-    kind, scale, p0, *key, given = prepare_threshold(escape, noise, spikes.shape, inputs.dtype)
-    forward_kernel(
-        inputs,
-        *constants(parameters, inputs.dtype),
-        parameters.reset == "same",
-        parameters.delay,
-        kind,
-        scale,
-        p0,
-        tuple(key),
-        noise.sample_indices(len(spikes)).numpy(),
-        given,
-        potentials,
-        states,
-        spikes,
-    )
+def _array(gradient: torch.Tensor) -> np.ndarray:
+    return gradient.contiguous().numpy()
 
 
-class LIFOnCPU(torch.autograd.Function):
-    """Forward and backward pass of :func:`sgtheory.lif.lif` on the CPU.
+class LayerWithoutRecurrence(torch.autograd.Function):
+    """:func:`sgtheory.lif.lif` of inputs [batch, time, neuron] without recurrent weights.
 
     The backward pass keeps inputs, spikes and the state at every SEGMENT steps, and computes potentials again.
     """
 
     @staticmethod
-    def forward(ctx, inputs, parameters, escape, surrogate, noise, potential):
+    def forward(ctx, inputs, parameters, surrogate, escape, noise, potential):
         ctx.set_materialize_grads(False)
         ctx.parameters, ctx.surrogate = parameters, surrogate
         expanded = inputs.shape[0] and inputs.stride(0) == 0  # one sample for all trials
@@ -197,31 +59,152 @@ class LIFOnCPU(torch.autograd.Function):
         spikes = empty(inputs.shape, inputs.dtype)
         potentials = empty((batch, steps if potential or kept else 0, neurons), inputs.dtype)
         ctx.states = states_of(spikes.numpy(), ctx.needs_input_grad[0], source.numpy().dtype)
-        _forward(source.numpy(), parameters, escape, noise, potentials.numpy(), ctx.states, spikes.numpy())
+        run_forward(source.numpy(), parameters, escape, noise, potentials.numpy(), ctx.states, spikes.numpy())
         ctx.save_for_backward(source, spikes, potentials if kept else spikes.new_empty(0))
-        if not potential:
-            return spikes, None
-        ctx.mark_non_differentiable(potentials)
-        return spikes, potentials
+        return spikes, potentials if potential else None
 
     @staticmethod
-    def backward(ctx, gradient, _):
-        if gradient is None:
+    @once_differentiable
+    def backward(ctx, gradient, gradient_potentials):
+        if gradient is None and gradient_potentials is None:
             return (None,) * 6
         use_torch_threads()
-        source, spikes, potentials = (tensor.numpy() for tensor in ctx.saved_tensors)
-        parameters = ctx.parameters
+        source, spikes, potentials = ctx.saved_tensors
+        gradient = torch.zeros_like(spikes) if gradient is None else gradient
+        if gradient_potentials is None:
+            gradient_potentials = spikes.new_empty(len(spikes), 0, spikes.shape[2])
         out = empty(gradient.shape, gradient.dtype)
-        backward_kernel(
-            gradient.contiguous().numpy(),
-            source,
-            ctx.states,
-            spikes,
-            *constants(parameters, source.dtype),
-            parameters.reset == "same",
-            parameters.reset_gradient == "attached",
-            parameters.delay,
-            *prepare_surrogate(ctx.surrogate, potentials, spikes, parameters.threshold),
-            out.numpy(),
-        )
+        neuron = constants(ctx.parameters, source.numpy().dtype.type)
+        surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.parameters.threshold)
+        gradients = _array(gradient), _array(gradient_potentials)
+        backward_kernel(*gradients, source.numpy(), ctx.states, spikes.numpy(), neuron, surrogate, out.numpy())
         return out, None, None, None, None, None
+
+
+class RecurrentLayer(torch.autograd.Function):
+    """:func:`sgtheory.lif.lif` with recurrent weights or channels; inputs are channels last, [batch, time, p, c]."""
+
+    @staticmethod
+    def forward(ctx, inputs, parameters, surrogate, escape, noise, recurrent):
+        ctx.set_materialize_grads(False)
+        batch, steps, positions, channels = inputs.shape
+        within = within_layer(recurrent, channels, positions, inputs.dtype)
+        below = Convolution(np.zeros((channels, 0, 0), within.weight.dtype), 0, positions)
+        layer = LayerOnCPU(parameters, surrogate, escape, noise, below, within)
+        flat = inputs.detach().flatten(2).contiguous().numpy()
+        samples = noise.sample_indices(batch).numpy()
+        potentials, spikes = np.empty(flat.shape, flat.dtype), np.empty(flat.shape, flat.dtype)
+
+        def forward(block):
+            activity = layer.forward(no_events(len(samples[block]), steps), flat[block], steps, samples[block])
+            potentials[block], spikes[block] = layer.potential(activity), activity.spikes(flat.dtype)
+            return activity
+
+        ctx.activity = run_blocks(forward, blocks(batch))
+        ctx.layer, ctx.shape = layer, inputs.shape
+        ctx.save_for_backward(recurrent)  # complains if it was changed since: the passes read it where it is
+        return torch.from_numpy(spikes).view(inputs.shape), torch.from_numpy(potentials).view(inputs.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, gradient_potentials):
+        if gradient is None and gradient_potentials is None:
+            return (None,) * 6
+        layer, (recurrent,) = ctx.layer, ctx.saved_tensors
+        batch, steps = ctx.shape[:2]
+        above = [None if g is None else _array(g.flatten(2)) for g in (gradient, gradient_potentials)]
+        out = np.empty((batch, steps, layer.neurons), layer.recurrent.weight.dtype)
+
+        def backward(item):
+            block, activity = item
+            spikes, potentials = (None if g is None else g[block] for g in above)
+            samples = len(out[block])
+            found = layer.backward(
+                layer.from_above(samples, spikes, potentials=potentials),
+                no_events(samples, steps),
+                activity,
+                to_sources=False,
+                to_inputs=True,
+            )
+            out[block] = found.inputs
+            return found.recurrent
+
+        parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
+        for_recurrent = None
+        if recurrent is not None:
+            total = ordered_sum(parts) if parts else np.zeros_like(layer.recurrent.rows)
+            for_recurrent = layer.recurrent.like_weight(total).reshape(recurrent.shape)
+        return torch.from_numpy(out).view(ctx.shape), None, None, None, None, for_recurrent
+
+
+class Network(torch.autograd.Function):
+    """:func:`sgtheory.lif.spiking_network`: readout potentials, and counts [batch, channel, position] of each layer."""
+
+    @staticmethod
+    def forward(ctx, inputs, layers, readout, noise, store, shapes, which, readout_weight, *tensors):
+        weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
+        recurrent = [next(given) if there else None for there in which]
+        batch, steps, units = *inputs.shape[:2], len(readout_weight)
+        network = NetworkOnCPU(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
+        ctx.network, ctx.shapes, ctx.which = network, shapes, which
+        ctx.save_for_backward(readout_weight, *tensors)
+        ctx.set_materialize_grads(False)
+
+        potentials = np.empty((batch, steps, units), network.readout.weight.dtype)
+        counts = [np.empty((batch, layer.neurons), potentials.dtype) for layer in network.layers]
+
+        def forward(block):
+            activity = network.run(block)
+            _, above = activity
+            for count, layer in zip(counts, above, strict=True):
+                count[block] = layer.counts()
+            potentials[block] = network.readout.forward(above[-1])
+            return activity if store else None
+
+        ctx.activity = run_blocks(forward, blocks(batch))
+        shaped = [
+            torch.from_numpy(count).view(batch, p, c).mT for count, (c, p) in zip(counts, shapes[1:], strict=True)
+        ]
+        return torch.from_numpy(potentials), *shaped
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, *gradient_counts):
+        network = ctx.network
+        batch, steps, _ = network.sources.shape
+        weights = ctx.saved_tensors  # complains if they were changed since: the passes read them where they are
+        if not batch:
+            return (None,) * 7 + tuple(map(torch.zeros_like, weights))
+        units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype
+        gradient = np.zeros((batch, steps, units), dtype) if gradient is None else _array(gradient)
+        counts = [None if g is None else _array(g.mT.flatten(1)) for g in gradient_counts]
+        every_block = blocks(batch)
+
+        def backward(number):
+            block = every_block[number]
+            # memory goes back as it is used up; what a second backward pass needs is computed again
+            activity, ctx.activity[number] = ctx.activity[number], None
+            sources, layers = activity or network.run(block)
+            readout, spikes = network.readout.backward(gradient[block], layers[-1])
+            parts, first = [readout], 0
+            for index in reversed(range(len(network.layers))):
+                layer, done = network.layers[index], layers.pop()
+                counted = None if counts[index] is None else counts[index][block]
+                above = layer.from_above(len(gradient[block]), spikes, first, counted)
+                below = layers[-1].events if layers else sources
+                found = layer.backward(above, below, done, to_sources=index > 0, to_inputs=False)
+                spikes, first = found.sources, layer.feed_forward.margin_below
+                parts += [found.rows, found.recurrent]
+            return parts
+
+        parts = run_blocks(backward, range(len(every_block)))
+        readout, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
+        channels, positions = ctx.shapes[-1]
+        readout = torch.from_numpy(readout.T.reshape(units, positions, channels)).mT.reshape(units, -1)
+        weights = [layer.feed_forward.like_weight(g) for layer, g in zip(network.layers, totals[-2::-2], strict=True)]
+        recurrent = [
+            layer.recurrent.like_weight(g)
+            for layer, g, there in zip(network.layers, totals[::-2], ctx.which, strict=True)
+            if there
+        ]
+        return (None,) * 7 + (readout, *weights, *recurrent)

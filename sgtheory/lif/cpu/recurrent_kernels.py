@@ -13,20 +13,66 @@ several go backward together, to share what is read of the weights. All sums run
 independent, and the caller adds their weight gradients in order: results do not depend on the number of threads.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
-from sgtheory.lif.cpu.escape import bound_of_probability, confirm_candidates, mark_candidates
-from sgtheory.lif.cpu.functions import GIVEN as GIVEN_THRESHOLD
-from sgtheory.lif.cpu.functions import GROUP, NONE, philox_row
-from sgtheory.lif.cpu.surrogate import GIVEN as GIVEN_SURROGATE
-from sgtheory.lif.cpu.surrogate import surrogate_row
+from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD
+from sgtheory.lif._noise import GROUP
+from sgtheory.lif.cpu.functions import (
+    bound_of_probability,
+    confirm_candidates,
+    mark_candidates,
+    philox_row,
+    surrogate_row,
+)
 from sgtheory.lif.cpu.vector import VECTOR_BYTES, add_product, add_row, find_events
+
+
+class Events(NamedTuple):
+    """Spikes of [batch, time, neuron]: in step n of sample b found[ends[i] : ends[i + 1]], i = b * steps + n."""
+
+    found: np.ndarray  # int32
+    ends: np.ndarray  # int64
+
+
+class Synapses(NamedTuple):
+    """What spikes add to a layer; see :class:`sgtheory.lif.cpu.convolution.Convolution`."""
+
+    wires: np.ndarray
+    rows: np.ndarray
+
+
+class Transposed(NamedTuple):
+    """What errors pass back through."""
+
+    wires: np.ndarray
+    matrix: np.ndarray  # feed-forward [post, window below], recurrent [window, pre], with columns of zeros
+    step: int  # feed-forward: distance of two windows below; recurrent: positions of the layer
+
+
+class FromAbove(NamedTuple):
+    """Gradients for what a layer does; arrays without time or neurons stand for nothing."""
+
+    spikes: np.ndarray  # [batch, time, width]
+    first: int  # where those of this layer begin in ``spikes``
+    counts: np.ndarray  # for the sums of spikes over time [batch, neuron]
+    potentials: np.ndarray  # [batch, time, neuron]
+
+
+class Gradients(NamedTuple):
+    """What a backward pass writes; the first two are added to, the others may have time 0."""
+
+    rows: np.ndarray  # for the feed-forward weights
+    recurrent: np.ndarray  # for the recurrent weights
+    sources: np.ndarray  # [batch, time, width below]
+    inputs: np.ndarray  # [batch, time, neuron]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def list_events(flags, found, ends):
-    """Events of ``flags`` [batch, time, neuron], uint8."""
+    """Write the :class:`Events` of ``flags`` [batch, time, neuron], uint8."""
     batch, steps, size = flags.shape
     flat = flags.reshape(flags.size)
     if flat.size < 64:  # what the search looks at in one go
@@ -46,17 +92,18 @@ def copy(source, target):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_layer(
-    below, wires, weight, inputs, recurrent_wires, recurrent, neuron, keep_lost, threshold, samples, potentials, events
-):
+def forward_layer(below, feed_forward, inputs, recurrent, neuron, threshold, samples, potentials, events):
     """Forward pass of a block of samples.
 
     below: events of the layer below; inputs [batch, time, neuron] or [batch, 0, 0]: current that arrives besides.
-    ``potentials`` receives U, or with ``keep_lost`` the potential before the reset of the step before was applied;
-    ``events`` the spikes.
+    ``events`` receives the spikes, ``potentials`` receives U. Where a reset in the next step is differentiated, it
+    receives the potential before the reset: what the reset took away has a gradient, and is not in U.
     """
-    a_m, a_s, gain, theta, same, delay = neuron
+    a_m, a_s, gain, theta, same, attached, delay = neuron
+    keep_lost = attached and not same
     kind, scale, p0, seed, stream, draw, given = threshold
+    wires, weight = feed_forward
+    recurrent_wires, recurrent_weight = recurrent
     slope, offset = bound_of_probability(scale, p0)
     found_below, ends_below = below
     found, ends = events
@@ -79,7 +126,7 @@ def forward_layer(
         for n in range(steps):
             i = b * steps + n
             first = ends[i]
-            if kind in (NONE, GIVEN_THRESHOLD):
+            if kind in (NO_THRESHOLD, GIVEN_THRESHOLD):
                 if kind == GIVEN_THRESHOLD:
                     copy(given[b, n], q[:neurons])
                 for j in range(neurons):
@@ -112,13 +159,13 @@ def forward_layer(
             for e in range(ends_below[i], ends_below[i + 1]):
                 source = found_below[e]
                 add_row(arriving, wires[source, 1], weight, wires[source, 0], wires[source, 2])
-            if recurrent.size:
+            if recurrent_weight.size:
                 for e in range(first, last):
                     source = found[e]
                     add_row(
                         arriving,
                         recurrent_wires[source, 1],
-                        recurrent,
+                        recurrent_weight,
                         recurrent_wires[source, 0],
                         recurrent_wires[source, 2],
                     )
@@ -128,37 +175,18 @@ def forward_layer(
 
 
 @njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def backward_layer(
-    gradient,
-    first_gradient,
-    gradient_counts,
-    below,
-    wires,
-    weight_back,
-    step_back,
-    events,
-    recurrent_wires,
-    recurrent_windows,
-    positions,
-    neuron,
-    attached,
-    surrogate,
-    potentials,
-    gradient_weight,
-    gradient_recurrent,
-    gradient_sources,
-    gradient_inputs,
-):
+def backward_layer(above, below, feed_forward, recurrent, neuron, surrogate, potentials, events, out):
     """Backward pass of a block of samples, in reverse time.
 
-    gradient [batch, time, width] for the spikes, where those of the layer start at ``first_gradient``, or
-    [batch, 0, 0]; gradient_counts [batch, neuron] for their sums; weight_back [post, window below] and
-    recurrent_windows [window, pre] for the products, with columns of zeros. Adds to gradient_weight and
-    gradient_recurrent; writes gradient_sources [batch, time, width below], in which windows are ``step_back`` apart,
-    and gradient_inputs [batch, time, neuron] unless they have time 0.
+    above: :class:`FromAbove`; below: events of the layer below; feed_forward and recurrent: :class:`Transposed`;
+    potentials and events: of the forward pass; out: :class:`Gradients`.
     """
-    a_m, a_s, gain, theta, same, delay = neuron
+    a_m, a_s, gain, theta, same, attached, delay = neuron
     kind, beta, scale, given = surrogate
+    gradient, first_gradient, gradient_counts, gradient_potentials = above
+    wires, weight_back, step_back = feed_forward
+    recurrent_wires, recurrent_windows, positions = recurrent
+    gradient_weight, gradient_recurrent, gradient_sources, gradient_inputs = out
     found_below, ends_below = below
     found, ends = events
     batch, steps, neurons = potentials.shape
@@ -258,11 +286,15 @@ def backward_layer(
                         gi[j] = a_s * gi[j] + gain * gu[j]
                 for j in range(neurons):
                     gu[j] = a_m * gu[j] + derivative[j] * gs[j]
+                if gradient_potentials.shape[1]:
+                    for j in range(neurons):
+                        gu[j] += gradient_potentials[b, n, j]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_readout(sources, weight, a_m, a_s, gain, delay, initial, potentials):
+def forward_readout(sources, weight, neuron, initial, potentials):
     """Potentials U[1] ... U[time] of units that never spike; ``sources`` are events, weight [pre, unit]."""
+    a_m, a_s, gain, _, _, _, delay = neuron
     found, ends = sources
     batch, steps, units = potentials.shape
     for b in range(batch):
@@ -285,8 +317,9 @@ def forward_readout(sources, weight, a_m, a_s, gain, delay, initial, potentials)
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def backward_readout(gradient, sources, weight_back, a_m, a_s, gain, delay, gradient_weight, gradient_sources):
+def backward_readout(gradient, sources, weight_back, neuron, gradient_weight, gradient_sources):
     """Adds to gradient_weight [pre, unit]; writes gradient_sources [batch, time, pre]. weight_back is [unit, pre]."""
+    a_m, a_s, gain, _, _, _, delay = neuron
     found, ends = sources
     batch, steps, units = gradient.shape
     for b in range(batch):

@@ -1,16 +1,119 @@
-"""Synapses on the CPU: event-driven products with spikes, and the filter cascade of synapse and membrane.
+"""Pieces for learning rules that are not back-propagation: neurons and synapses on the CPU, on numpy arrays.
 
 Sums run over a fixed number of parts in a fixed order, so that results do not depend on the number of threads.
 """
 
 import numpy as np
+import torch
 from numba import njit, prange
+from torch.autograd.function import once_differentiable
+
+from sgtheory.errors import ParameterError
+from sgtheory.lif._fused import GIVEN_SURROGATE
+from sgtheory.lif._noise import Noise
+from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
+from sgtheory.lif.cpu.operators import run_forward, states_of
+from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+from sgtheory.threads import product, use_torch_threads
 
 PARTS = 8  # of the rows (samples x steps) in a weight gradient
 
 
+def simulate(
+    inputs: np.ndarray,
+    parameters: LIFParameters,
+    escape: EscapeFunction,
+    noise: Noise,
+    potentials: np.ndarray,
+    spikes: np.ndarray,
+) -> None:
+    """Forward pass: fill ``potentials`` (float) and ``spikes`` (any type), both [batch, time, neuron].
+
+    ``inputs`` is [batch, time, neuron], or [1, time, neuron] where all trials get the same.
+
+    Raises:
+        ParameterError: if the shapes do not fit.
+    """
+    if spikes.shape != potentials.shape or inputs.shape not in (spikes.shape, (1, *spikes.shape[1:])):
+        given = [list(a.shape) for a in (inputs, potentials, spikes)]
+        raise ParameterError("inputs, potentials, spikes", given, "must have the same shape [batch, time, neuron]")
+    states = states_of(spikes, wanted=False, dtype=inputs.dtype)
+    run_forward(inputs, parameters, escape, noise, potentials, states, spikes)
+
+
+class _SpikeProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, spikes, weight):
+        use_torch_threads()
+        counted = spikes.to(torch.uint8)
+        ctx.save_for_backward(counted, weight)
+        out = weight.new_empty((*spikes.shape[:2], weight.shape[1]))
+        weighted_spikes(counted.numpy(), weight.detach().numpy(), out.numpy())
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        use_torch_threads()
+        counted, weight = ctx.saved_tensors
+        for_weight = torch.empty_like(weight)
+        weight_gradient(counted.numpy(), gradient.contiguous().numpy(), for_weight.numpy())
+        return product(gradient, weight.T) if ctx.needs_input_grad[0] else None, for_weight
+
+
+def spike_product(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """``spikes @ weight`` with the sums of :func:`weighted_spikes`: spikes [batch, time, pre], weight [pre, post].
+
+    Differentiable, with the sums of :func:`weight_gradient`; on the CPU.
+    """
+    return _SpikeProduct.apply(spikes, weight)
+
+
+def mean_surrogate_error(
+    error: np.ndarray,
+    potentials: np.ndarray,
+    spikes: np.ndarray,
+    surrogate: SurrogateDerivative,
+    parameters: LIFParameters,
+) -> np.ndarray:
+    """Mean over trials of error times the surrogate derivative at U - theta.
+
+    Args:
+        error, potentials, spikes: [trial, time, neuron].
+        surrogate: evaluated at ``potentials`` minus the threshold of ``parameters``.
+
+    Returns:
+        [time, neuron].
+    """
+    use_torch_threads()
+    out = np.empty(error.shape[1:], error.dtype)
+    theta = error.dtype.type(parameters.threshold)
+    prepared = surrogate_of(surrogate, potentials, spikes, parameters.threshold)
+    _mean_surrogate_error(error, potentials, theta, prepared, out)
+    return out
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def _mean_surrogate_error(error, potentials, theta, surrogate, out):
+    trials, steps, neurons = potentials.shape
+    kind, beta, scale, given = surrogate
+    for n in prange(steps):
+        derivative = np.empty(neurons, potentials.dtype)
+        row = out[n]
+        row[:] = 0
+        for b in range(trials):
+            if kind == GIVEN_SURROGATE:
+                derivative[:] = given[b, n]
+            else:
+                surrogate_row(derivative, potentials[b, n], theta, kind, beta, scale)
+            for j in range(neurons):
+                row[j] += derivative[j] * error[b, n, j]
+        for j in range(neurons):
+            row[j] /= trials
+
+
 @njit(cache=True, error_model="numpy", nogil=True)
-def events(spikes, found):
+def spiking(spikes, found):
     """Write the indices of the neurons that spike into ``found``, ascending; return how many there are.
 
     spikes: uint8 [neuron], contiguous. found: int64, twice as long and one more.
@@ -48,7 +151,7 @@ def weighted_spikes(spikes, weight, out):
         for n in range(steps * k // PARTS, steps * (k + 1) // PARTS):
             row = out[b, n]
             row[:] = 0
-            for event in found[: events(spikes[b, n], found)]:
+            for event in found[: spiking(spikes[b, n], found)]:
                 w = weight[event]
                 for j in range(row.size):
                     row[j] += w[j]
@@ -72,7 +175,7 @@ def weight_gradient(spikes, gradient, out):
         for row in range(rows * part // PARTS, rows * (part + 1) // PARTS):
             b, n = row // steps, row % steps
             g = gradient[b, n]
-            for event in found[: events(spikes[b, n], found)]:
+            for event in found[: spiking(spikes[b, n], found)]:
                 w = mine[event]
                 for j in range(g.size):
                     w[j] += g[j]

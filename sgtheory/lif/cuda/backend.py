@@ -5,8 +5,9 @@ import importlib.util
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._fused import GIVEN_THRESHOLD, surrogate_kind, threshold_kind
+from sgtheory.lif._fused import GIVEN_THRESHOLD, constants, surrogate_kind, threshold_kind
 from sgtheory.lif._noise import Noise
+from sgtheory.lif._reference import network_of
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
 MAX_RECURRENT_CHANNELS = 1024  # neurons of a dense layer; more do not fit into the registers of a program
@@ -27,14 +28,15 @@ def cuda_available() -> tuple[bool, str]:
     return True, ""
 
 
-def lif_cuda(
+def layer(
     inputs: torch.Tensor,
     parameters: LIFParameters,
     surrogate: SurrogateDerivative,
     escape: EscapeFunction,
     noise: Noise,
     recurrent: torch.Tensor | None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    potential: bool = True,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See :func:`sgtheory.lif.lif`. Differentiable once, for ``inputs`` and ``recurrent``; float32.
 
     Raises:
@@ -45,39 +47,38 @@ def lif_cuda(
 
     _require_float32(inputs)
     _check_size(inputs)
-    layer = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT  # [batch, time, position, channel]
+    channels_last = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT  # [batch, time, position, channel]
     if recurrent is not None:
         _check_recurrent(inputs, recurrent)
         recurrent = recurrent.unsqueeze(2) if recurrent.ndim == 2 else recurrent
     samples = noise.sample_indices(len(inputs)).to(inputs.device)
     key = _signed(noise.seed | noise.stream << 32)
     kind, scale, p0 = threshold_kind(escape)
-    thresholds = _thresholds(layer, escape, samples, noise.draw, key) if kind == GIVEN_THRESHOLD else None
+    thresholds = _thresholds(channels_last, escape, samples, noise.draw, key) if kind == GIVEN_THRESHOLD else None
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (inputs, recurrent))
-    attached = parameters.reset_gradient == "attached"
+    neuron = constants(parameters)
     ops.unfused_surrogate.set(surrogate)
     spikes, potentials, _ = ops.lif_forward(
-        layer,
+        channels_last,
         recurrent,
         thresholds,
         samples,
-        _constants(parameters),
-        parameters.reset == "same",
-        attached,
-        parameters.delay,
+        neuron[:4],
+        neuron.same,
+        neuron.attached,
+        neuron.delay,
         [kind, noise.draw, key],
         scale,
         p0,
         [float(number) for number in surrogate_kind(surrogate)],
         # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
-        differentiated and attached and parameters.reset == "next",
+        differentiated and neuron.attached and not neuron.same,
     )
-    if inputs.ndim == 3:
-        return spikes.squeeze(2), potentials.squeeze(2)
-    return spikes.mT, potentials.mT
+    spikes, u = (o.squeeze(2) if inputs.ndim == 3 else o.mT for o in (spikes, potentials))
+    return spikes, u if potential else None
 
 
-def readout_cuda(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
+def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
     """See :func:`sgtheory.lif.leaky_readout`. Differentiable; float32.
 
     Raises:
@@ -87,7 +88,10 @@ def readout_cuda(inputs: torch.Tensor, parameters: LIFParameters, initial: float
 
     _require_float32(inputs)
     _check_size(inputs)
-    return ops.leaky_filter(inputs, _constants(parameters), initial, parameters.delay, False)
+    return ops.leaky_filter(inputs, constants(parameters)[:4], initial, parameters.delay, False)
+
+
+network = network_of(layer, readout)
 
 
 def _thresholds(
@@ -103,11 +107,6 @@ def _thresholds(
         block = thresholds[:, first : first + at_once]
         block[:] = escape.quantile(ops.uniform(samples, first, block.shape[1], neurons, draw, key))
     return thresholds
-
-
-def _constants(parameters: LIFParameters) -> list[float]:
-    a_m = parameters.membrane_decay
-    return [a_m, parameters.synaptic_decay, 1 - a_m, float(parameters.threshold)]
 
 
 def _signed(word: int) -> int:

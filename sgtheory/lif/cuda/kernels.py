@@ -194,12 +194,13 @@ def transposed_recurrent(signal, row, position, channel, weight, positions, chan
 
 @triton.jit(do_not_specialize=["batch", "steps"])
 def backward_kernel(
-    gradient, spikes, potentials, currents, derivatives, weight, out, batch, steps, positions, channels,
+    gradient, gradient_potentials, spikes, potentials, currents, derivatives, weight, out,
+    batch, steps, positions, channels,
     a_m, a_s, gain, theta, beta, scale,
     SAME: tl.constexpr, ATTACHED: tl.constexpr, DELAY: tl.constexpr, SURROGATE: tl.constexpr, KERNEL: tl.constexpr,
     SAMPLES: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
-    """Gradient for the input from the gradient for the spikes, in reverse time, of SAMPLES samples at a time.
+    """Gradient for the input from those for spikes and potentials, in reverse time, of SAMPLES samples at a time.
 
     POSITIONS and CHANNELS are padded to powers of two. Without recurrence, CHANNELS is a block of them.
     """
@@ -232,6 +233,8 @@ def backward_kernel(
         g_later = g_i
         g_i = a_s * g_i + gain * (g_u if SAME else keep * g_u)
         g_u = a_m * keep * g_u + g_s * derivative
+        if gradient_potentials is not None:
+            g_u += tl.load(gradient_potentials + at, inside, 0.0)
 
 
 @triton.jit(do_not_specialize=["steps"])

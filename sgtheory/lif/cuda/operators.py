@@ -82,6 +82,7 @@ def _empty_outputs(inputs: Tensor, batch: int, keep_currents: bool) -> tuple[Ten
 @custom_op("sgtheory::lif_backward", mutates_args=())
 def lif_backward(
     gradient: Tensor,
+    gradient_potentials: Tensor | None,
     recurrent: Tensor | None,
     spikes: Tensor,
     potentials: Tensor,
@@ -93,9 +94,10 @@ def lif_backward(
     delay: int,
     surrogate: Sequence[float],
 ) -> Tensor:
-    """Gradient for the input of every neuron in every step from the gradient for its spikes."""
+    """Gradient for the input of every neuron in every step from those for its spikes and potentials."""
     batch, steps, positions, channels = gradient.shape
     gradient = gradient.contiguous()
+    gradient_potentials = None if gradient_potentials is None else gradient_potentials.contiguous()
     out = torch.empty_like(gradient)
     if recurrent is None:
         positions, channels = 1, positions * channels
@@ -109,7 +111,7 @@ def lif_backward(
         kind, beta, scale = surrogate
         with torch.cuda.device_of(gradient):
             kernels.backward_kernel[cdiv(batch, samples), cdiv(channels, block)](
-                gradient, spikes, potentials, currents, derivatives, weight, out,
+                gradient, gradient_potentials, spikes, potentials, currents, derivatives, weight, out,
                 batch, steps, positions, channels, *constants, beta, scale,
                 SAME=same, ATTACHED=attached, DELAY=delay, SURROGATE=int(kind), KERNEL=taps,
                 SAMPLES=samples, POSITIONS=rows, CHANNELS=block,
@@ -143,17 +145,22 @@ def _(gradient, spikes, taps):
 def _save_for_backward(ctx, inputs, output):
     _, recurrent, _, _, constants, same, attached, delay, _, _, _, surrogate, _ = inputs
     ctx.save_for_backward(recurrent, *output)
-    ctx.mark_non_differentiable(*output[1:])
+    ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)
     ctx.settings = constants, same, attached, delay, surrogate
     ctx.unfused = unfused_surrogate.get() if surrogate[0] == GIVEN_SURROGATE else None
 
 
-def _differentiate(ctx, gradient, *_):
+def _differentiate(ctx, gradient, gradient_potentials, _):
+    if gradient is None and gradient_potentials is None:
+        return (None,) * 13
     recurrent, spikes, potentials, currents = ctx.saved_tensors
+    gradient = torch.zeros_like(spikes) if gradient is None else gradient
     theta = ctx.settings[0][3]
     derivatives = ctx.unfused.derivative(potentials - theta, spikes).contiguous() if ctx.unfused else None
-    for_inputs = lif_backward(gradient, recurrent, spikes, potentials, currents, derivatives, *ctx.settings)
+    for_inputs = lif_backward(
+        gradient, gradient_potentials, recurrent, spikes, potentials, currents, derivatives, *ctx.settings
+    )
     for_recurrent = recurrent_gradient(for_inputs, spikes, recurrent.shape[2]) if ctx.needs_input_grad[1] else None
     return for_inputs, for_recurrent, *[None] * 11
 

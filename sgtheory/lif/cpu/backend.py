@@ -1,0 +1,54 @@
+"""The CPU backend: what sgtheory.lif._reference defines, compiled by numba."""
+
+import numpy as np
+import torch
+
+from sgtheory.lif._reference import readout
+from sgtheory.lif.cpu.blocks import NetworkOnCPU, blocks
+from sgtheory.lif.cpu.operators import LayerWithoutRecurrence, Network, RecurrentLayer
+from sgtheory.threads import run_blocks
+
+__all__ = ["layer", "network", "readout"]
+
+
+@torch.compiler.disable  # the kernels are compiled already, and cannot be traced
+def layer(inputs, parameters, surrogate, escape, noise, recurrent, potential=True):
+    """See :func:`sgtheory.lif._reference.layer`."""
+    if recurrent is None and inputs.ndim == 3:
+        return LayerWithoutRecurrence.apply(inputs, parameters, surrogate, escape, noise, potential)
+    dense = inputs.ndim == 3
+    channels_last = inputs.unsqueeze(2) if dense else inputs.mT
+    outputs = RecurrentLayer.apply(channels_last, parameters, surrogate, escape, noise, recurrent)
+    spikes, u = (o.squeeze(2) if dense else o.mT for o in outputs)
+    return spikes, u if potential else None
+
+
+@torch.compiler.disable
+def network(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, count, recompute):
+    """See :func:`sgtheory.lif._reference.network`."""
+    if not count:
+        return _activity(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
+    given = [v for v in recurrent if v is not None]
+    which = [v is not None for v in recurrent]
+    store = torch.is_grad_enabled() and not recompute
+    potentials, *counts = Network.apply(
+        inputs, layers, readout, noise, store, shapes, which, readout_weight, *weights, *given
+    )
+    return potentials, counts
+
+
+def _activity(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes):
+    """Readout potentials, and the spikes of each layer."""
+    batch, steps = inputs.shape[:2]
+    potentials = readout_weight.new_empty((batch, steps, len(readout_weight)), requires_grad=False)
+    spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
+    run_through = NetworkOnCPU(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
+
+    def run(block):
+        _, activity = run_through.run(block)
+        potentials[block] = torch.from_numpy(run_through.readout.forward(activity[-1]))
+        for done, (channels, positions), out in zip(activity, shapes[1:], spikes, strict=True):
+            out[block] = torch.from_numpy(done.spikes(np.uint8)).unflatten(-1, (positions, channels)).mT.flatten(2)
+
+    run_blocks(run, blocks(batch))
+    return potentials, spikes

@@ -1,0 +1,126 @@
+"""LIF layers without recurrence, compiled for the CPU: samples and blocks of neurons in parallel, each through time.
+
+The element-wise operations of the forward pass and their order are those of the reference, without contraction into
+fused multiply-adds, so that the same inputs give the same bits.
+"""
+
+import numpy as np
+from numba import njit, prange
+
+from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD
+from sgtheory.lif._noise import GROUP
+from sgtheory.lif.cpu.functions import philox_row, surrogate_row, threshold_row
+
+NEURONS = (
+    1280  # neurons that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
+)
+SEGMENT = 32  # steps between two stored states: what is computed again for them stays in the second-level cache
+
+
+@njit(cache=True, error_model="numpy")
+def next_state(u, current, keep, x, neuron):
+    """U[n+1], I[n+1] and the potential that a reset takes away, from U[n], I[n], 1 - S[n] and what arrives."""
+    drive = neuron.gain * current
+    before = neuron.a_m * u if neuron.same else neuron.a_m * u + drive
+    after = before * keep
+    return after + drive if neuron.same else after, neuron.a_s * current + x, before
+
+
+@njit(cache=True, error_model="numpy")
+def block_of_task(task, neurons):
+    """Sample, first neuron and number of neurons of a task; blocks start at multiples of 64 for the random numbers."""
+    blocks = (neurons + NEURONS - 1) // NEURONS
+    width = (neurons + blocks * GROUP - 1) // (blocks * GROUP) * GROUP
+    first = task % blocks * width
+    return task // blocks, first, min(width, neurons - first)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def forward_kernel(inputs, neuron, threshold, samples, potentials, states, spikes):
+    """Writes spikes, potentials, and (U, I) at every SEGMENT steps to states; the last two unless they have time 0."""
+    batch, steps, neurons = spikes.shape
+    kind, scale, p0, seed, stream, draw, given = threshold
+    theta, delay = neuron.theta, neuron.delay
+    for task in prange(batch * ((neurons + NEURONS - 1) // NEURONS)):
+        b, first, size = block_of_task(task, neurons)
+        here = slice(first, first + size)
+        source = b % inputs.shape[0]  # trials may share one input
+        one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
+        # one array for all that is written: a compiler vectorises only loops whose arrays it can tell apart
+        state = np.zeros((3, NEURONS), inputs.dtype)  # U, I, threshold
+        nothing = np.zeros(size, inputs.dtype)
+        words = np.empty((size + GROUP - 1) // GROUP * GROUP, np.uint32)
+        for n in range(steps):
+            if states.shape[1] and n % SEGMENT == 0:
+                stored_u, stored_i = states[b, n // SEGMENT, 0, here], states[b, n // SEGMENT, 1, here]
+                for j in range(size):
+                    stored_u[j] = state[0, j]
+                    stored_i[j] = state[1, j]
+            if potentials.shape[1]:
+                u_n = potentials[b, n, here]
+                for j in range(size):
+                    u_n[j] = state[0, j]
+            if kind == GIVEN_THRESHOLD:
+                state[2, :size] = given[b, n, here]
+            elif kind != NO_THRESHOLD:
+                philox_row(words, first, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
+                threshold_row(state[2, :size], words, kind, scale, p0)
+            s_n = spikes[b, n, here]
+            x = inputs[source, n - delay, here] if n >= delay else nothing
+            for j in range(size):
+                keep = zero if (state[0, j] - theta) > state[2, j] else one
+                s_n[j] = one - keep
+                state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], neuron)
+
+
+@njit(parallel=True, cache=True, error_model="numpy")
+def backward_kernel(gradient, gradient_potentials, inputs, states, spikes, neuron, surrogate, out):
+    """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back.
+
+    gradient and gradient_potentials, for spikes and potentials, are [batch, time, neuron]; the latter may have time 0.
+    """
+    batch, steps, neurons = spikes.shape
+    kind, beta, scale, given = surrogate
+    a_m, a_s, gain, theta, same, attached, delay = neuron
+    for task in prange(batch * ((neurons + NEURONS - 1) // NEURONS)):
+        b, first, size = block_of_task(task, neurons)
+        here = slice(first, first + size)
+        source = b % inputs.shape[0]
+        one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
+        state = np.zeros((4, NEURONS), inputs.dtype)  # U[n], I[n], and the adjoints of U[n+1], I[n+1]
+        kept = np.empty((SEGMENT, 2, NEURONS), inputs.dtype)  # surrogate derivative, and what a reset takes away
+        nothing = np.zeros(size, inputs.dtype)
+        for n in range(max(steps - delay, 0), steps):
+            out[b, n, here] = zero
+        for segment in range(states.shape[1] - 1, -1, -1):
+            start, stop = segment * SEGMENT, min((segment + 1) * SEGMENT, steps)
+            stored_u, stored_i = states[b, segment, 0, here], states[b, segment, 1, here]
+            for j in range(size):
+                state[0, j] = stored_u[j]
+                state[1, j] = stored_i[j]
+            for n in range(start, stop):
+                derivative, lost = kept[n - start, 0], kept[n - start, 1]
+                if kind == GIVEN_SURROGATE:
+                    derivative[:size] = given[b, n, here]
+                else:
+                    surrogate_row(derivative[:size], state[0, :size], theta, kind, beta, scale)
+                s_n = spikes[b, n, here]
+                x = inputs[source, n - delay, here] if n >= delay else nothing
+                for j in range(size):
+                    state[0, j], state[1, j], before = next_state(state[0, j], state[1, j], one - s_n[j], x[j], neuron)
+                    if attached:
+                        lost[j] = before
+            for n in range(stop - 1, start - 1, -1):
+                derivative, lost = kept[n - start, 0], kept[n - start, 1]
+                s_n, g_n = spikes[b, n, here], gradient[b, n, here]
+                out_n = out[b, n - delay, here] if n >= delay else nothing
+                for j in range(size):
+                    g_s = g_n[j] - lost[j] * state[2, j] if attached else g_n[j]
+                    g_u = (one - s_n[j]) * state[2, j]
+                    out_n[j] = state[3, j]
+                    state[3, j] = a_s * state[3, j] + gain * (state[2, j] if same else g_u)
+                    state[2, j] = a_m * g_u + g_s * derivative[j]
+                if gradient_potentials.shape[1]:
+                    g_n = gradient_potentials[b, n, here]
+                    for j in range(size):
+                        state[2, j] += g_n[j]
