@@ -236,10 +236,10 @@ def _exp_minus(x):
     return e * float_of(np.int32((np.int32(127) - np.int32(k)) << 23))
 
 
-# Inlined, because numba hands options down: a function of its own would have fused multiply-adds, or not, depending on
-# which kernel was compiled first.
+# numba hands options down: what a kernel calls has fused multiply-adds, or not, depending on which kernel was compiled
+# first. So a kernel that fuses inlines this, and the others call a function of their own, which vectorises better.
 @njit(inline="always", error_model="numpy")
-def surrogate_row(out, potential, theta, kind, beta, scale):
+def fused_surrogate_row(out, potential, theta, kind, beta, scale):
     """The surrogate derivative of a kind of sgtheory.lif._fused, at x = ``potential`` - ``theta``, times ``scale``."""
     one, zero = out.dtype.type(1), out.dtype.type(0)
     if kind == SUPERSPIKE:
@@ -258,3 +258,9 @@ def surrogate_row(out, potential, theta, kind, beta, scale):
     else:
         for j in range(out.size):
             out[j] = scale * max(one - beta * abs(potential[j] - theta), zero)  # in this order NaN stays NaN
+
+
+@njit(cache=True, error_model="numpy")
+def surrogate_row(out, potential, theta, kind, beta, scale):
+    """:func:`fused_surrogate_row`, every operation rounded."""
+    fused_surrogate_row(out, potential, theta, kind, beta, scale)

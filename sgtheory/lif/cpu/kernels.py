@@ -73,6 +73,13 @@ def forward_kernel(inputs, neuron, threshold, samples, potentials, states, spike
                 state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], neuron)
 
 
+@njit(cache=True, error_model="numpy")
+def add_to(total, terms):
+    """total[: terms.size] += terms, in a function of its own: in the loop of the kernel it would stop its vectorisation."""
+    for j in range(terms.size):
+        total[j] += terms[j]
+
+
 @njit(parallel=True, cache=True, error_model="numpy")
 def backward_kernel(gradient, gradient_potentials, inputs, states, spikes, neuron, surrogate, out):
     """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back.
@@ -121,6 +128,4 @@ def backward_kernel(gradient, gradient_potentials, inputs, states, spikes, neuro
                     state[3, j] = a_s * state[3, j] + gain * (state[2, j] if same else g_u)
                     state[2, j] = a_m * g_u + g_s * derivative[j]
                 if gradient_potentials.shape[1]:
-                    g_n = gradient_potentials[b, n, here]
-                    for j in range(size):
-                        state[2, j] += g_n[j]
+                    add_to(state[2], gradient_potentials[b, n, here])

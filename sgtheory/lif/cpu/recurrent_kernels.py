@@ -23,9 +23,9 @@ from sgtheory.lif._noise import GROUP
 from sgtheory.lif.cpu.functions import (
     bound_of_probability,
     confirm_candidates,
+    fused_surrogate_row,
     mark_candidates,
     philox_row,
-    surrogate_row,
 )
 from sgtheory.lif.cpu.vector import VECTOR_BYTES, add_product, add_row, find_events
 
@@ -265,9 +265,9 @@ def backward_layer(above, below, feed_forward, recurrent, neuron, surrogate, pot
                     copy(u_n, derivative)
                     for e in range(ends[i - 1], ends[i]):
                         derivative[found[e]] *= 0
-                    surrogate_row(derivative, derivative, theta, kind, beta, scale)
+                    fused_surrogate_row(derivative, derivative, theta, kind, beta, scale)
                 else:
-                    surrogate_row(derivative, u_n, theta, kind, beta, scale)
+                    fused_surrogate_row(derivative, u_n, theta, kind, beta, scale)
                 if attached:
                     lost = u_n if same else potentials[b, min(n + 1, steps - 1)]
                     decay = a_m if same else dtype.type(1)
