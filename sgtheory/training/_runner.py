@@ -26,8 +26,8 @@ from sgtheory.training._records import CONFIG, FINISHED, RASTERS, Records
 
 log = logging.getLogger("sgtheory")
 SOFTWARE = ("torch", "numpy", "numba", "scipy", "hydra-core", "h5py", "pandas", "matplotlib", "triton")
-BEFORE_TIME_LIMIT = signal.SIGUSR2  # sent by batch systems
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, BEFORE_TIME_LIMIT)
+BEFORE_TIME_LIMIT = getattr(signal, "SIGUSR2", None)  # sent by batch systems; Windows does not have it
+STOP_SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, BEFORE_TIME_LIMIT)))
 
 
 class Interrupted(Exception):

@@ -201,3 +201,9 @@ def test_a_run_is_found_by_its_configuration_and_not_trained_again(script, tmp_p
 def checkpoint_time(directory):
     path = directory / "checkpoint.pt"
     return path.stat().st_mtime_ns if path.exists() else None
+
+
+def test_without_the_signal_that_windows_does_not_have():
+    code = "import signal; del signal.SIGUSR2; import sgtheory.training._runner as r; print(len(r.STOP_SIGNALS))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "2\n", done.stderr
