@@ -2,7 +2,7 @@
 
 import torch
 
-from sgtheory.errors import ParameterError, require_choice
+from sgtheory.errors import ParameterError, UserError, require_choice
 from sgtheory.lif import _reference
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu import backend as cpu
@@ -51,6 +51,7 @@ def lif(
     Raises:
         ParameterError: for inputs of another shape or type, missing noise, recurrent weights that do not fit or are
             not finite, or a backend that is not available.
+        UserError: where torch.func.grad, vmap or jvp meets a compiled backend.
 
     The same seed gives the same spikes on every backend; gradients agree to rounding. Inputs that all trials share
     may be given as ``inputs.expand(trials, -1, -1)``, which costs no memory. With channels, memory in the order
@@ -67,6 +68,7 @@ def lif(
     """
     _check_inputs(inputs)
     backend = checked_backend(inputs, backend)
+    refuse_transforms(backend)
     if noise is None:
         if not isinstance(escape, Step):
             raise ParameterError("noise", None, f"must be given for {type(escape).__name__}, which is random")
@@ -117,6 +119,22 @@ def checked_backend(inputs: torch.Tensor, backend: str) -> str:
     return backend
 
 
+def refuse_transforms(backend: str) -> None:
+    """Compiled backends know autograd alone.
+
+    Raises:
+        UserError: inside of torch.func.grad, vmap, jvp and those made of them.
+    """
+    if backend != "reference" and _transformed():
+        raise UserError(
+            f"torch.func does not see through backend '{backend}': use torch.autograd or backend='reference'"
+        )
+
+
+def _transformed() -> bool:
+    return torch._C._are_functorch_transforms_active()  # what torch.autograd.Function itself asks
+
+
 def _check_inputs(inputs: torch.Tensor) -> None:
     if inputs.ndim not in (3, 4) or inputs.dtype not in (torch.float32, torch.float64) or not inputs.shape[1]:
         raise ParameterError(
@@ -129,9 +147,9 @@ def _check_inputs(inputs: torch.Tensor) -> None:
 def require_finite(name: str, weight: torch.Tensor) -> None:
     """Refuse weights that some backends add where there is a spike and others multiply by 0 where there is none.
 
-    Not on a GPU, which would have to be waited for.
+    Not on a GPU, which would have to be waited for, and not where torch.func shows no numbers.
     """
-    if weight.device.type == "cpu" and not (finite := weight.isfinite()).all():
+    if weight.device.type == "cpu" and not _transformed() and not (finite := weight.isfinite()).all():
         wrong = weight.numel() - int(finite.sum())
         raise ParameterError(name, f"{wrong} of {weight.numel()} numbers not finite", "must be finite")
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._layer import IMPLEMENTATIONS, checked_backend, require_finite
+from sgtheory.lif._layer import IMPLEMENTATIONS, checked_backend, refuse_transforms, require_finite
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
@@ -80,8 +80,10 @@ def spiking_network(
         ParameterError: for inputs or weights of the wrong type, shape or device, for missing noise, and on the CPU also
             for weights that are not finite and inputs other than 0 and 1.
     """
+    backend = checked_backend(inputs, backend)
+    refuse_transforms(backend)
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
-    run = IMPLEMENTATIONS[checked_backend(inputs, backend)].network
+    run = IMPLEMENTATIONS[backend].network
     return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, True, recompute)
 
 
@@ -108,8 +110,10 @@ def network_activity(
     Raises:
         ParameterError: as there.
     """
+    backend = checked_backend(inputs, backend)
+    refuse_transforms(backend)
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
-    run = IMPLEMENTATIONS[checked_backend(inputs, backend)].network
+    run = IMPLEMENTATIONS[backend].network
     return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, False, False)
 
 

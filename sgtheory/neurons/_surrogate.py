@@ -128,11 +128,21 @@ class MultilayerSpiker(SurrogateDerivative):
 
 
 class _Spike(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x, spikes, derivative):
-        ctx.save_for_backward(x, spikes)
-        ctx.derivative = derivative
+    def forward(x, spikes, derivative):
         return spikes.clone()
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        x, spikes, ctx.derivative = inputs
+        ctx.save_for_backward(x, spikes)
+        ctx.save_for_forward(x, spikes)
+
+    @staticmethod
+    def jvp(ctx, tangent, *_):
+        return tangent * ctx.derivative(*ctx.saved_tensors)
 
     @staticmethod
     def backward(ctx, gradient):

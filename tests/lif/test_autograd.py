@@ -6,11 +6,12 @@ import pytest
 import torch
 from torch.utils.checkpoint import checkpoint
 
-from sgtheory.lif import LIF, Layer, Noise, Readout, leaky_readout, lif, spiking_network
+from sgtheory.errors import UserError
+from sgtheory.lif import LIF, Layer, Noise, Readout, leaky_readout, lif, spike_product, spiking_network
 from sgtheory.neurons import LIFParameters, SigmoidEscape, SuperSpike
 
 NEURON = LIFParameters(10e-3, 5e-3, 1e-3, reset_gradient="attached")
-ONCE = "differentiate twice"
+ONCE = "differentiated twice"
 
 
 def randn(*shape):
@@ -21,10 +22,12 @@ def run_layer(inputs, recurrent=None, backend="cpu"):
     return lif(inputs, NEURON, SuperSpike(5.0), SigmoidEscape(5.0), Noise(1), recurrent, backend)
 
 
+SPIKES = (randn(2, 30, 12) > 1).to(torch.uint8)
+
+
 def run_network(weight, recurrent, readout, backend="cpu"):
     layers = [Layer(NEURON, SuperSpike(5.0), SigmoidEscape(5.0))]
-    inputs = (randn(2, 30, 12) > 1).to(torch.uint8)
-    return spiking_network(inputs, layers, [weight], [recurrent], Readout(NEURON), readout, Noise(1), backend)
+    return spiking_network(SPIKES, layers, [weight], [recurrent], Readout(NEURON), readout, Noise(1), backend)
 
 
 def leaf(*shape):
@@ -39,15 +42,25 @@ LAYERS = {
 NETWORK = (lambda: [leaf(4, 1, 5), leaf(4, 4, 3), leaf(3, 32)], run_network)
 
 
+@pytest.mark.parametrize("loss", [torch.square, lambda spikes: 2 * spikes], ids=["curved", "linear"])
 @pytest.mark.parametrize("case", [*LAYERS.values(), NETWORK], ids=[*LAYERS, "network"])
-def test_second_derivatives_are_refused(case):
+def test_second_derivatives_are_refused(case, loss):
+    """Also where the gradient that comes from above is a constant."""
     make, run = case
     leaves = make()
     first, _ = run(*leaves)
-    gradients = torch.autograd.grad(first.square().sum(), leaves, create_graph=True)
+    first = loss(first).sum()
+    gradients = torch.autograd.grad(first, leaves, create_graph=True)
     for gradient in gradients:
-        with pytest.raises(RuntimeError, match=ONCE):
-            gradient.square().sum().backward(retain_graph=True)
+        with pytest.raises(UserError, match=ONCE):
+            (first + gradient.square().sum()).backward(retain_graph=True)
+
+
+def test_second_derivatives_of_products_with_spikes_are_refused():
+    spikes, weight = (randn(2, 5, 7) > 1).float().requires_grad_(), leaf(7, 3)
+    for gradient in torch.autograd.grad(spike_product(spikes, weight).sum(), (spikes, weight), create_graph=True):
+        with pytest.raises(UserError, match=ONCE):
+            gradient.sum().backward(retain_graph=True)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -115,19 +128,44 @@ def test_checkpoints_copies_and_functional_calls(model):
     assert all(map(torch.equal, expected, gradients(again, again)))
 
 
-@pytest.mark.parametrize(
-    "transform",
-    [
-        lambda f, x: torch.func.grad(lambda y: f(y).sum())(x),
-        lambda f, x: torch.func.vmap(f)(x.expand(2, *x.shape)),
-        lambda f, x: torch.func.jvp(f, (x,), (x,)),
-    ],
-    ids=["grad", "vmap", "jvp"],
-)
+TRANSFORMS = {
+    "grad": lambda f, x: torch.func.grad(lambda y: f(y).square().sum())(x),
+    "vmap": lambda f, x: torch.func.vmap(f)(x.expand(2, *x.shape)),
+    "jvp": lambda f, x: torch.func.jvp(f, (x,), (x,)),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("case", [*LAYERS.values(), NETWORK], ids=[*LAYERS, "network"])
+def test_transforms_of_functions_are_refused(transform, case):
+    make, run = case
+    for which, leaf in enumerate(leaves := [t.detach() for t in make()]):
+
+        def one(x, which=which, leaves=leaves):
+            return run(*leaves[:which], x, *leaves[which + 1 :])[0]
+
+        with pytest.raises(UserError, match="backend='reference'"):
+            TRANSFORMS[transform](one, leaf)
+
+
 @pytest.mark.parametrize("name", LAYERS)
-def test_transforms_of_functions_are_refused(transform, name):
-    """In PyTorch's words, never with another result."""
+def test_transforms_of_the_definition(name):
     make, run = LAYERS[name]
-    inputs, *recurrent = (t.detach() for t in make())
-    with pytest.raises((RuntimeError, NotImplementedError)):
-        transform(lambda x: run(x, *recurrent)[0], inputs)
+    leaves = [t.detach() for t in make()]
+
+    def run_reference(*leaves):
+        return run(*leaves, *[None] * (2 - len(leaves)), "reference")[0]
+
+    graph = [t.clone().requires_grad_() for t in leaves]
+    expected = torch.autograd.grad(run_reference(*graph).square().sum(), graph)
+    arguments = tuple(range(len(leaves)))
+    found = torch.func.grad(lambda *t: run_reference(*t).square().sum(), arguments)(*leaves)
+    for a, b in zip(expected, found, strict=True):
+        torch.testing.assert_close(a, b)
+    spikes, tangent = torch.func.jvp(run_reference, tuple(leaves), tuple(leaves))
+    torch.testing.assert_close(
+        (2 * spikes * tangent).sum(), sum((g * t).sum() for g, t in zip(found, leaves, strict=True))
+    )
+    both = torch.func.vmap(run_reference)(*(torch.stack([t, 2 * t]) for t in leaves))
+    for i, scale in enumerate((1, 2)):
+        assert torch.equal(both[i], run_reference(*(scale * t for t in leaves)))

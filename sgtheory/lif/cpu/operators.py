@@ -1,9 +1,12 @@
 """The CPU backend as operators of autograd. They are differentiable once; a second derivative is refused."""
 
+from collections.abc import Callable
+from functools import wraps
+
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
+from sgtheory.errors import UserError
 from sgtheory.lif._fused import GIVEN_SURROGATE, constants, surrogate_kind
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.blocks import LayerOnCPU, NetworkOnCPU, blocks, no_events, ordered_sum, within_layer
@@ -41,6 +44,34 @@ def _array(gradient: torch.Tensor) -> np.ndarray:
     return gradient.contiguous().numpy()
 
 
+class _NoSecondDerivative(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, gradient):
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx, _):
+        raise UserError("the compiled backward pass cannot be differentiated twice; backend 'reference' can")
+
+
+def differentiable_once(backward: Callable) -> Callable:
+    """A backward pass that refuses to be differentiated.
+
+    PyTorch's ``once_differentiable`` does so only if the gradient that comes in has a graph: behind a linear function
+    of the spikes, a penalty on gradients would have no effect.
+    """
+
+    @wraps(backward)
+    def once(ctx, *gradients):
+        with torch.no_grad():
+            found = backward(ctx, *gradients)
+        if not torch.is_grad_enabled():
+            return found
+        return tuple(None if g is None else _NoSecondDerivative.apply(g.requires_grad_()) for g in found)
+
+    return once
+
+
 class LayerWithoutRecurrence(torch.autograd.Function):
     """:func:`sgtheory.lif.lif` of inputs [batch, time, neuron] without recurrent weights.
 
@@ -64,7 +95,7 @@ class LayerWithoutRecurrence(torch.autograd.Function):
         return spikes, potentials if potential else None
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, gradient, gradient_potentials):
         if gradient is None and gradient_potentials is None:
             return (None,) * 6
@@ -106,7 +137,7 @@ class RecurrentLayer(torch.autograd.Function):
         return torch.from_numpy(spikes).view(inputs.shape), torch.from_numpy(potentials).view(inputs.shape)
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, gradient, gradient_potentials):
         if gradient is None and gradient_potentials is None:
             return (None,) * 6
@@ -168,7 +199,7 @@ class Network(torch.autograd.Function):
         return torch.from_numpy(potentials), *shaped
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, gradient, *gradient_counts):
         network = ctx.network
         batch, steps, _ = network.sources.shape

@@ -6,13 +6,12 @@ Sums run over a fixed number of parts in a fixed order, so that results do not d
 import numpy as np
 import torch
 from numba import njit, prange
-from torch.autograd.function import once_differentiable
 
 from sgtheory.errors import ParameterError
 from sgtheory.lif._fused import GIVEN_SURROGATE
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
-from sgtheory.lif.cpu.operators import run_forward, states_of
+from sgtheory.lif.cpu.operators import differentiable_once, run_forward, states_of
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 from sgtheory.threads import product, use_torch_threads
 
@@ -52,7 +51,7 @@ class _SpikeProduct(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @differentiable_once
     def backward(ctx, gradient):
         use_torch_threads()
         counted, weight = ctx.saved_tensors
