@@ -11,9 +11,7 @@ from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD
 from sgtheory.lif._noise import GROUP
 from sgtheory.lif.cpu.functions import philox_row, surrogate_row, threshold_row
 
-NEURONS = (
-    1280  # neurons that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
-)
+NEURONS = 1280  # that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
 SEGMENT = 32  # steps between two stored states: what is computed again for them stays in the second-level cache
 
 
