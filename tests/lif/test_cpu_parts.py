@@ -1,11 +1,14 @@
 """Parts of the compiled layers on their own: products, events, wires of a convolution, spikes with escape noise."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
 from numba import njit
 
 from sgtheory.lif._fused import EXPONENTIAL_THRESHOLD, SIGMOID_THRESHOLD
+from sgtheory.lif.cpu import forget_outdated
 from sgtheory.lif.cpu.convolution import Convolution
 from sgtheory.lif.cpu.functions import bound_of_probability, confirm_candidates, mark_candidates, threshold_row
 from sgtheory.lif.cpu.vector import add_product, add_row, find_events, lanes
@@ -91,3 +94,12 @@ def test_candidates_miss_no_spike(kind, scale, p0):
     expected = np.flatnonzero((potential - theta) > q)
     assert np.array_equal(found[:end], expected)
     assert 100 < len(expected) < size - 100
+
+
+def test_compiled_code_that_is_older_than_a_source_is_forgotten(tmp_path):
+    (tmp_path / "__pycache__").mkdir()
+    for name, seconds in (("kernels.py", 1), ("functions.py", 3), ("__pycache__/a.nbi", 2), ("__pycache__/b.nbi", 4)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (seconds, seconds))
+    forget_outdated(tmp_path)
+    assert [index.name for index in (tmp_path / "__pycache__").iterdir()] == ["b.nbi"]

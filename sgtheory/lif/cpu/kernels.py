@@ -73,7 +73,7 @@ def forward_kernel(inputs, neuron, threshold, samples, potentials, states, spike
 
 @njit(cache=True, error_model="numpy")
 def add_to(total, terms):
-    """total[: terms.size] += terms; a function of its own, since within the loop of the kernel it stops vectorisation."""
+    """total[: terms.size] += terms; a function of its own: within the loop of the kernel it stops vectorisation."""
     for j in range(terms.size):
         total[j] += terms[j]
 
