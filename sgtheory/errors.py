@@ -1,4 +1,9 @@
-"""The errors that a user can cause, each one sentence long."""
+"""The errors that a user can cause, each one sentence long, and the checks of numbers that raise them.
+
+Numbers of any kind are taken, those of numpy as well: numbers.Real and numbers.Integral, but not truth values.
+"""
+
+from numbers import Integral, Real
 
 
 class UserError(Exception):
@@ -21,18 +26,41 @@ class ParameterError(UserError, ValueError):
         return type(self), (self.name, self.value, self.allowed)
 
 
+def is_number(value: object) -> bool:
+    """Whether ``value`` is a real number of any kind."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def is_whole(value: object) -> bool:
+    """Whether ``value`` is an integer of any kind."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def require_positive(**parameters: float) -> None:
     """Raise :class:`ParameterError` for the first parameter that is not a finite number above zero."""
     for name, value in parameters.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+        if not is_number(value) or not 0 < float(value) < float("inf"):
             raise ParameterError(name, value, "must be a finite number above 0")
 
 
 def require_word(**parameters: object) -> None:
     """Raise :class:`ParameterError` for the first parameter that is not an integer of 32 bits without a sign."""
     for name, value in parameters.items():
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**32:
+        if not is_whole(value) or not 0 <= value < 2**32:
             raise ParameterError(name, value, "must be an integer in [0, 2**32)")
+
+
+def require_count(**parameters: object) -> None:
+    """Raise :class:`ParameterError` for the first parameter that is not an integer of at least 1."""
+    for name, value in parameters.items():
+        if not is_whole(value) or value < 1:
+            raise ParameterError(name, value, "must be a whole number of at least 1")
+
+
+def convert(instance: object, kind: type, *names: str) -> None:
+    """Make fields of a frozen dataclass plain Python numbers, so that numpy's do not reach kernels and files."""
+    for name in names:
+        object.__setattr__(instance, name, kind(getattr(instance, name)))
 
 
 def require_choice(allowed: tuple, **parameters: object) -> None:

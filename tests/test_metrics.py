@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -123,3 +124,54 @@ def test_intervals_by_hand_and_against_elephant():
 
 def test_rate():
     assert firing_rate(np.array([[1, 0], [0, 0]]), 2e-3) == pytest.approx(125)
+
+
+METRICS = {
+    "l2": lambda s: l2_distance(s, s[0]),
+    "van Rossum": lambda s: van_rossum_distance(s, s[0], PSPKernel(10e-3, 5e-3, 1e-3)),
+    "fano": lambda s: fano_factor(s, np.int64(2)),
+    "rate": lambda s: firing_rate(s, np.float32(2**-10)),
+    "intervals": lambda s: isi_statistics(s, 2**-10),
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_spikes_of_every_type_give_the_same(name):
+    spikes = trains(0, 4, 30, 5)
+    expected = METRICS[name](spikes)
+    for dtype in (bool, np.int8, np.uint64, np.float16, np.float32, np.float64, np.longdouble, ">f4"):
+        assert np.array_equal(METRICS[name](spikes.astype(dtype)), expected), dtype
+    assert np.array_equal(METRICS[name](np.asfortranarray(spikes)), expected)
+    assert np.array_equal(METRICS[name](torch.from_numpy(spikes)), expected)
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize(
+    "wrong", [np.zeros(3), np.zeros((2, 3, 4), complex), np.zeros((2, 3, 4), object), np.full((2, 3, 4), np.nan)]
+)
+def test_what_is_no_spike_train_is_refused(name, wrong):
+    with pytest.raises(ParameterError, match=r"(spikes|target) = "):
+        METRICS[name](wrong)
+
+
+def test_a_target_between_0_and_1_is_not_cut_off():
+    half = np.full((20, 2), 0.5)
+    kernel = PSPKernel(10e-3, 5e-3, 1e-3)
+    assert van_rossum_distance(np.zeros((1, 20, 2), np.uint8), half, kernel) > 0
+
+
+def test_windows_and_steps_are_checked():
+    for window in (0, 31, 2.5, True):
+        with pytest.raises(ParameterError, match="window = "):
+            fano_factor(trains(0, 4, 30, 5), window)
+    for metric in (firing_rate, isi_statistics):
+        with pytest.raises(ParameterError, match="dt = "):
+            metric(trains(0, 4, 30, 5), 0.0)
+
+
+def test_the_fano_factor_of_few_trials_is_not_that_of_many():
+    """1 - p of independent spikes holds for many trials: 10 of them with p = 0.02 give 0.89 (n = 10**6, s.e. 0.001)."""
+    few = np.random.default_rng(0).random((10, 1000, 100)) < 0.02
+    assert fano_factor(few) == pytest.approx(0.89, abs=0.006)
+    many = np.random.default_rng(0).random((2000, 50, 10)) < 0.02
+    assert fano_factor(many) == pytest.approx(0.98, abs=0.006)

@@ -1,10 +1,13 @@
 """The labelled data sets by name."""
 
+import dataclasses
 import functools
 import inspect
 import os
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from sgtheory.data._randman import randman
 from sgtheory.data._shd import SpikeDataset, load_shd, md5
@@ -54,7 +57,8 @@ def open_dataset(
         raise UserError(f"data.dir = {directory}: there is no such folder")
     if name in ("auto", "shd"):
         if files := _find_shd(directory):
-            return OpenedDataset(*map(load_shd, files))
+            train, test = map(load_shd, files)
+            return OpenedDataset(train, _with_classes_of(train, test, files[1]))
         missing = f"SHD is not in {directory} or {directory / 'shd'}"
         if name == "shd":
             raise UserError(
@@ -65,6 +69,21 @@ def open_dataset(
         note = None
     made = spoken_digits(directory / "spoken_digits", progress=progress, **settings)
     return OpenedDataset(*made, note)
+
+
+def _with_classes_of(train: SpikeDataset, test: SpikeDataset, path: Path) -> SpikeDataset:
+    """The test set in ``path`` with the labels that the classes of the same names have in the training set."""
+    if test.keys == train.keys:
+        return test
+    numbers = {name: number for number, name in enumerate(train.keys)}
+    if len(numbers) < len(train.keys):
+        raise UserError(f"{path} has other classes than the training set, in which two have the same name")
+    for label in np.unique(test.labels):
+        if test.keys[label] not in numbers:
+            known = ", ".join(train.keys)
+            raise UserError(f"{path}: class {test.keys[label]!r} is not one of the training set, which has {known}")
+    labels = np.array([numbers.get(name, -1) for name in test.keys])[test.labels]
+    return dataclasses.replace(test, labels=labels, keys=train.keys)
 
 
 def identify_dataset(name: str = "auto", directory: str | os.PathLike = "data", **settings) -> dict:

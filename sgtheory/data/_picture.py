@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from sgtheory.errors import ParameterError, UserError, first_line, require_choice
+from sgtheory.errors import ParameterError, UserError, first_line, is_number, require_choice
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # not those for which Pillow starts another program
@@ -85,7 +85,7 @@ def load_target(
             raise ParameterError(name, value, "must be a whole number above 0")
     require_choice(("dither", "threshold"), method=method)
     require_choice(("grey", "red"), channel=channel)
-    if isinstance(threshold, bool) or not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+    if not is_number(threshold) or not 0 <= threshold <= 1:
         raise ParameterError("threshold", threshold, "must be a grey level from 0 (black) to 1 (white)")
 
     path = RADCLIFFE if image is None else Path(os.path.expanduser(image))

@@ -7,7 +7,7 @@ Spiking Neural Networks", Neural Computation 33(4), 2021, Section "Synthetic dat
 import numpy as np
 
 from sgtheory.data._shd import SpikeDataset
-from sgtheory.errors import ParameterError, require_positive, require_word
+from sgtheory.errors import ParameterError, require_count, require_positive, require_word
 
 NAME = "randman"
 
@@ -52,10 +52,9 @@ def randman(
     (6, 2, (3,))
     """
     require_positive(duration=duration, alpha=alpha)
-    for name, value in (("classes", classes), ("units", units), ("dimension", dimension), ("spikes", spikes),
-                        ("train", train), ("test", test), ("cutoff", cutoff)):  # fmt: skip
-        if not isinstance(value, int) or value < 1:
-            raise ParameterError(name, value, "must be an integer of at least 1")
+    require_count(
+        classes=classes, units=units, dimension=dimension, spikes=spikes, train=train, test=test, cutoff=cutoff
+    )
     if units > 2**16:
         raise ParameterError("units", units, "must be at most 65536")
     require_word(seed=seed)

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from sgtheory.data._hdf5 import column, open_hdf5
-from sgtheory.errors import ParameterError, UserError, require_positive
+from sgtheory.errors import ParameterError, UserError, require_count, require_positive
 from sgtheory.files import atomic_path
 
 SHD_CHANNELS = 700
@@ -35,6 +35,7 @@ SHD_MD5 = {
     "shd_test.h5.gz": "3062a80ec0c5719404d5b02e166543b1",
     "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
 }
+EVENT_ARRAYS = {"times": "f", "units": "iu", "offsets": "iu", "labels": "iu", "speakers": "iu"}  # kinds of dtypes
 SAMPLES_AT_ONCE = 16  # read together; bounds the memory that a file needs which is refused
 NAME_AT_MOST = 200  # characters
 COLUMNS = {  # of a file: where, kinds of numpy dtypes, whether there is an array for each sample
@@ -59,6 +60,10 @@ class SpikeDataset:
         keys: name of each class.
         name: of the data set, as it is to appear in figures.
         channels: number of channels.
+
+    Raises:
+        UserError: naming sample and value, if a time is negative or not finite, a unit or a label is out of range, or
+            arrays do not belong together.
     """
 
     times: np.ndarray
@@ -71,8 +76,43 @@ class SpikeDataset:
     channels: int = SHD_CHANNELS
 
     def __post_init__(self):
-        for field in ("times", "units", "offsets", "labels", "speakers"):
-            getattr(self, field).setflags(write=False)
+        require_count(channels=self.channels)
+        if self.channels > 2**16:
+            raise ParameterError("channels", self.channels, "must be at most 65536")
+        for field, kinds in EVENT_ARRAYS.items():
+            array = getattr(self, field)
+            if not isinstance(array, np.ndarray) or array.ndim != 1 or (array.size and array.dtype.kind not in kinds):
+                given = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else array
+                raise ParameterError(field, given, f"must be a vector of {'numbers' if 'f' in kinds else 'integers'}")
+        self._check_sizes()
+        for what, values, wrong, allowed in (
+            ("time", self.times, ~((self.times >= 0) & np.isfinite(self.times)), "a finite number of at least 0"),
+            ("unit", self.units, (self.units < 0) | (self.units >= self.channels), f"from 0 to {self.channels - 1}"),
+        ):
+            if wrong.any():
+                event = wrong.argmax()
+                sample = np.searchsorted(self.offsets, event, side="right") - 1
+                raise UserError(f"{what} {values[event]} in sample {sample} is not {allowed}")
+        wrong = (self.labels < 0) | (self.labels >= len(self.keys))
+        if wrong.any():
+            sample = wrong.argmax()
+            raise UserError(f"label {self.labels[sample]} of sample {sample} is not from 0 to {len(self.keys) - 1}")
+        for field, dtype in zip(EVENT_ARRAYS, (np.float32, np.uint16, np.int64, np.int64, np.int64), strict=True):
+            array = np.ascontiguousarray(getattr(self, field), dtype).view()
+            array.setflags(write=False)
+            object.__setattr__(self, field, array)
+
+    def _check_sizes(self) -> None:
+        """Check that the arrays have the lengths that they need to belong together."""
+        offsets, events = self.offsets, len(self.times)
+        if len(self.units) != events:
+            raise ParameterError("units", len(self.units), f"must be as many as times, which are {events}")
+        if not len(offsets) or offsets[0] != 0 or offsets[-1] != events or (np.diff(offsets) < 0).any():
+            raise ParameterError("offsets", offsets.tolist()[:3], f"must rise from 0 to the {events} events")
+        for field in ("labels", "speakers"):
+            if len(getattr(self, field)) != len(offsets) - 1:
+                given = len(getattr(self, field))
+                raise ParameterError(field, given, f"must be one for each of {len(offsets) - 1} samples")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -84,14 +124,29 @@ class SpikeDataset:
 
     @classmethod
     def from_samples(cls, times: list, units: list, labels, keys, name, speakers=None, channels=SHD_CHANNELS):
-        """From one array of times and one of units for each sample."""
-        empty = [np.empty(0)]
+        """From one array of times (s) and one of units for each sample.
+
+        Raises:
+            UserError: naming sample and value, if something is out of range or does not belong together.
+        """
+        times, units = ([np.asarray(array) for array in column] for column in (times, units))
+        if len(units) != len(times):
+            raise ParameterError("units", len(units), f"must be of as many samples as times, which are {len(times)}")
+        for i, (t, u) in enumerate(zip(times, units, strict=True)):
+            if t.ndim != 1 or t.shape != u.shape:
+                given = [list(t.shape), list(u.shape)]
+                raise ParameterError(f"times and units of sample {i}", given, "must be vectors of the same length")
+            if t.size and (t.dtype.kind not in "fiu" or u.dtype.kind not in "iu"):
+                given = [str(t.dtype), str(u.dtype)]
+                raise ParameterError(f"times and units of sample {i}", given, "must be numbers and integers")
+        with np.errstate(over="ignore"):  # infinity is refused
+            times = [t.astype(np.float32) for t in times]
         return cls(
-            np.concatenate([*times, *empty], dtype=np.float32, casting="same_kind"),
-            np.concatenate([*units, np.empty(0, np.uint16)]).astype(np.uint16),
+            np.concatenate([*times, np.empty(0, np.float32)]),
+            np.concatenate([*(u.astype(np.int64) for u in units), np.empty(0, np.int64)]),
             np.concatenate(([0], np.cumsum([len(t) for t in times], dtype=np.int64))),
-            np.asarray(labels, np.int64),
-            np.full(len(times), -1) if speakers is None else np.asarray(speakers, np.int64),
+            np.asarray(labels).astype(np.int64) if not len(labels) else np.asarray(labels),
+            np.full(len(times), -1) if speakers is None else np.asarray(speakers),
             tuple(keys),
             name,
             channels,
@@ -100,8 +155,10 @@ class SpikeDataset:
     def bin(self, indices, steps: int, dt: float, duration: float | None = None) -> np.ndarray:
         """Spikes of some samples on a grid of time steps: 1 if the channel has any event in [n dt, (n + 1) dt).
 
+        An event at n dt belongs to step n, also where rounding to float32 has moved its time below n dt.
+
         Args:
-            indices: of the samples [batch].
+            indices: of the samples, integers [batch].
             steps: number of time steps; later events are left out. 0.7 s in steps of 2 ms are 350 steps
                 (``int(0.7 / 0.002)`` is 349).
             dt: time step (s).
@@ -109,13 +166,21 @@ class SpikeDataset:
 
         Returns:
             uint8 [batch, steps, channels].
+
+        Raises:
+            ParameterError: if an index is not one of a sample, or a number is out of range.
         """
-        require_positive(steps=steps, dt=dt)
+        require_count(steps=steps)
+        require_positive(dt=dt)
         if duration is not None:
             require_positive(duration=duration)
-        indices = np.atleast_1d(np.asarray(indices, np.int64))
-        if len(indices) and not (0 <= indices.min() and indices.max() < len(self)):
-            raise IndexError(f"sample {indices.min()} to {indices.max()} of {len(self)}")
+        indices = np.atleast_1d(np.asarray(indices))
+        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+            raise ParameterError("indices", f"{indices.dtype} {list(indices.shape)}", "must be a vector of integers")
+        if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
+            given = [int(indices.min()), int(indices.max())]
+            raise ParameterError("indices", given, f"must be from 0 to {len(self) - 1}")
+        indices = indices.astype(np.int64)
         binned = np.zeros((len(indices), steps, self.channels), np.uint8)
         limit = np.inf if duration is None else duration
         _bin(self.times, self.units, self.offsets, indices, float(dt), float(limit), binned)
@@ -139,11 +204,14 @@ class SpikeDataset:
         return np.sort(order[:kept]), np.sort(order[kept:])
 
 
+UP_TO_THE_GRID = 1 + 2.0**-23  # twice the relative error of rounding a time to float32
+
+
 @numba.njit(nogil=True, cache=True)
 def _bin(times, units, offsets, indices, dt, limit, binned):
     for k in range(len(indices)):
         for event in range(offsets[indices[k]], offsets[indices[k] + 1]):
-            t = times[event]
+            t = times[event] * UP_TO_THE_GRID
             step = t / dt  # may exceed every integer
             if t < limit and step < binned.shape[1]:
                 binned[k, int(step), units[event]] = 1
@@ -165,9 +233,6 @@ def load_shd(path: str | os.PathLike, name: str | None = None, channels: int = S
     stored_name, columns = _read(path)
     labels, speakers = columns["labels"], columns["speakers"]
     keys = columns["keys"] or tuple(str(label) for label in range(len(SHD_KEYS)))  # their order is not known
-    bad = np.flatnonzero((labels < 0) | (labels >= len(keys)))
-    if len(bad):
-        raise UserError(f"{path}: label {labels[bad[0]]} of sample {bad[0]} is not from 0 to {len(keys) - 1}")
     lengths, other = ([len(array) for array in columns[what]] for what in ("times", "units"))
     for i, (a, b) in enumerate(zip(lengths, other, strict=True)):
         if a != b:
@@ -176,16 +241,12 @@ def load_shd(path: str | os.PathLike, name: str | None = None, channels: int = S
     with np.errstate(over="ignore"):  # infinity is refused below
         times = np.concatenate(columns.pop("times")).astype(np.float32)
     units = np.concatenate(columns.pop("units"))
-    for what, values, wrong, allowed in (
-        ("time", times, ~((times >= 0) & np.isfinite(times)), "a finite number of at least 0"),
-        ("unit", units, (units < 0) | (units >= channels), f"from 0 to {channels - 1}"),
-    ):
-        if wrong.any():
-            event = wrong.argmax()
-            sample = np.searchsorted(offsets, event, side="right") - 1
-            raise UserError(f"{path}: {what} {values[event]} in sample {sample} is not {allowed}")
-    arrays = times, units.astype(np.uint16), offsets, labels.astype(np.int64), speakers.astype(np.int64)
-    return SpikeDataset(*arrays, keys, name or dataset_name(path, stored_name), channels)
+    try:
+        return SpikeDataset(
+            times, units, offsets, labels, speakers, keys, name or dataset_name(path, stored_name), channels
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def dataset_name(path: Path, stored: str | None = None) -> str:

@@ -20,7 +20,7 @@ from sgtheory.data._espeak import ESPEAK_SAMPLE_RATE, Utterance, synthesise
 from sgtheory.data._hdf5 import open_hdf5
 from sgtheory.data._inner_ear import InnerEar
 from sgtheory.data._shd import SHD_KEYS, SpikeDataset, load_shd, write_shd
-from sgtheory.errors import ParameterError, UserError
+from sgtheory.errors import ParameterError, UserError, is_whole, require_count
 from sgtheory.threads import map_threads
 
 NAME = "spoken digits (synthetic)"
@@ -80,10 +80,8 @@ def spoken_digits(
     Raises:
         UserError: if espeak-ng cannot be used, or a number is out of range.
     """
-    for name, samples in (("train", train), ("test", test)):
-        if not isinstance(samples, int) or samples < 1:
-            raise ParameterError(name, samples, "must be an integer of at least 1")
-    if not isinstance(seed, int) or not 0 <= seed < 2**31:
+    require_count(train=train, test=test)
+    if not is_whole(seed) or not 0 <= seed < 2**31:
         raise ParameterError("seed", seed, "must be an integer from 0 to 2147483647")
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from sgtheory.errors import ParameterError, require_word
+from sgtheory.errors import ParameterError, convert, require_word
 
 MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)
@@ -60,6 +60,7 @@ class Noise:
 
     def __post_init__(self):
         require_word(seed=self.seed, stream=self.stream, draw=self.draw)
+        convert(self, int, "seed", "stream", "draw")
 
     def at(self, **changes) -> "Noise":
         """The same source with another ``stream``, ``draw`` or ``samples``."""

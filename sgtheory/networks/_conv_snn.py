@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sgtheory.errors import ParameterError, require_positive
+from sgtheory.errors import ParameterError, require_count
 from sgtheory.lif import Layer, Noise, Readout, network_activity, spiking_network
 from sgtheory.networks._initialisation import normal_weights, recurrent_fluctuation_driven_std
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
@@ -34,7 +34,7 @@ class ConvShape:
     recurrent_kernel: int = 0
 
     def __post_init__(self):
-        require_positive(channels=self.channels, kernel=self.kernel, stride=self.stride)
+        require_count(channels=self.channels, kernel=self.kernel, stride=self.stride)
         if self.padding < 0:
             raise ParameterError("padding", self.padding, "must be 0 or more")
         if self.recurrent_kernel < 0 or (self.recurrent_kernel and not self.recurrent_kernel % 2):

@@ -7,7 +7,7 @@ import torch
 
 from sgtheory.errors import ParameterError
 from sgtheory.neurons._log import log_ratio
-from sgtheory.neurons._range import require_normal
+from sgtheory.neurons._range import require_normal_fields
 
 
 class EscapeFunction:
@@ -82,7 +82,7 @@ class SigmoidEscape(EscapeFunction):
     beta: float = 10.0
 
     def __post_init__(self):
-        require_normal(beta=self.beta)
+        require_normal_fields(self, "beta")
 
     def value(self, x):
         return torch.sigmoid(self.beta * x)
@@ -106,7 +106,7 @@ class ExponentialEscape(EscapeFunction):
     delta_u: float = 0.133
 
     def __post_init__(self):
-        require_normal(p0=self.p0, delta_u=self.delta_u)
+        require_normal_fields(self, "p0", "delta_u")
         if self.p0 > 1:
             raise ParameterError("p0", self.p0, "is a probability: must be in (0, 1]")
 
@@ -128,7 +128,7 @@ class ErfEscape(EscapeFunction):
     sigma: float = 0.16
 
     def __post_init__(self):
-        require_normal(sigma=self.sigma)
+        require_normal_fields(self, "sigma")
 
     def value(self, x):
         return torch.special.ndtr(x / self.sigma)

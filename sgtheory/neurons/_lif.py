@@ -3,8 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from sgtheory.errors import ParameterError, require_choice
-from sgtheory.neurons._range import LARGEST, require_normal
+from sgtheory.errors import ParameterError, convert, is_number, require_choice
+from sgtheory.neurons._range import LARGEST, require_normal_fields
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,17 @@ class LIFParameters:
     delay: int = 0
 
     def __post_init__(self):
-        require_normal(tau_mem=self.tau_mem, tau_syn=self.tau_syn, dt=self.dt)
-        if isinstance(self.threshold, bool) or not isinstance(self.threshold, (int, float)):
+        require_normal_fields(self, "tau_mem", "tau_syn", "dt")
+        if not is_number(self.threshold):
             raise ParameterError("threshold", self.threshold, "must be a number")
         if not abs(self.threshold) <= LARGEST:
             raise ParameterError("threshold", self.threshold, f"must be finite, and at most {LARGEST:.1g} for float32")
         require_choice(("next", "same"), reset=self.reset)
         require_choice(("attached", "detached"), reset_gradient=self.reset_gradient)
-        require_choice((0, 1), delay=self.delay)
+        if not is_number(self.delay) or self.delay not in (0, 1):
+            raise ParameterError("delay", self.delay, "must be 0 or 1")
+        convert(self, float, "threshold")
+        convert(self, int, "delay")
 
     @property
     def membrane_decay(self) -> float:

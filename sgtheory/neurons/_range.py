@@ -1,6 +1,6 @@
 """Numbers that every backend can hold."""
 
-from sgtheory.errors import ParameterError, require_positive
+from sgtheory.errors import ParameterError, convert, require_positive
 
 LARGEST = 2.0**100  # 1.3e30: such a number, its inverse and their products with potentials are normal in float32
 
@@ -10,5 +10,11 @@ def require_normal(**parameters: float) -> None:
     too small for arithmetic in float32."""
     require_positive(**parameters)
     for name, value in parameters.items():
-        if not 1 / LARGEST <= value <= LARGEST:
+        if not 1 / LARGEST <= float(value) <= LARGEST:
             raise ParameterError(name, value, f"must be from {1 / LARGEST:.1g} to {LARGEST:.1g}, for float32")
+
+
+def require_normal_fields(instance: object, *names: str) -> None:
+    """:func:`require_normal` for fields of a frozen dataclass, which become Python's own floats."""
+    require_normal(**{name: getattr(instance, name) for name in names})
+    convert(instance, float, *names)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 
 from sgtheory.neurons._escape import EscapeFunction, SigmoidEscape
-from sgtheory.neurons._range import require_normal
+from sgtheory.neurons._range import require_normal_fields
 
 
 class SurrogateDerivative:
@@ -30,7 +30,7 @@ class _Steepness(SurrogateDerivative):
     beta: float = 10.0
 
     def __post_init__(self):
-        require_normal(beta=self.beta)
+        require_normal_fields(self, "beta")
 
 
 class SuperSpike(_Steepness):

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sgtheory.errors import ParameterError, require_choice, require_positive
+from sgtheory.errors import ParameterError, is_whole, require_choice, require_positive
 from sgtheory.neurons import (
     LIFParameters,
     MultilayerSpiker,
@@ -91,7 +91,7 @@ class LoopIntegralSettings:
         require_positive(tolerance=self.tolerance)
         if self.max_points < FEWEST_POINTS:
             raise ParameterError("max_points", self.max_points, f"must be at least {FEWEST_POINTS}")
-        if len(self.layers) < 2 or not all(isinstance(size, int) and size > 0 for size in self.layers):
+        if len(self.layers) < 2 or not all(is_whole(size) and size > 0 for size in self.layers):
             raise ParameterError("layers", list(self.layers), "must be two or more positive whole numbers")
         if self.net == "stochastic_perceptron" and sum(self.layers[1:]) > MOST_STOCHASTIC_UNITS:
             allowed = f"must have at most {MOST_STOCHASTIC_UNITS} units, because all their spike patterns are listed"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sgtheory.errors import ParameterError, require_choice, require_positive
+from sgtheory.errors import ParameterError, is_whole, require_choice, require_positive
 from sgtheory.neurons import SurrogateDerivative, surrogate_spike
 from sgtheory.theory._perceptron import Objective, Path, PerceptronNet
 from sgtheory.theory._stochad import Combination, smoothed_bernoulli, stochastic_derivative
@@ -43,7 +43,7 @@ class _PathEstimator(Estimator):
     paths: int = field(default=1, kw_only=True)
 
     def __post_init__(self):
-        if not isinstance(self.paths, int) or self.paths < 1:
+        if not is_whole(self.paths) or self.paths < 1:
             raise ParameterError("paths", self.paths, "must be a whole number above 0")
 
     def on_paths(self, objective: Objective, path: Path) -> torch.Tensor:
@@ -318,7 +318,7 @@ def measure(estimator: Estimator, objective: Objective, samples: int = 4096, see
         ParameterError: if ``samples`` is not above 1.
         UserError: if the net is too large for an exact gradient.
     """
-    if not isinstance(samples, int) or samples < 2:
+    if not is_whole(samples) or samples < 2:
         raise ParameterError("samples", samples, "must be a whole number above 1")
     gradient = objective.gradient()
     support = estimator.support(objective)

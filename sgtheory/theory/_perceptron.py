@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from sgtheory.errors import ParameterError, UserError
+from sgtheory.errors import ParameterError, UserError, is_whole
 from sgtheory.neurons import EscapeFunction, SigmoidEscape, Step
 
 Path = list[torch.Tensor]  # the spikes of every layer, each [..., units]
@@ -57,7 +57,7 @@ class PerceptronNet:
     threshold: float = 1.0
 
     def __post_init__(self):
-        if len(self.sizes) < 2 or not all(isinstance(size, int) and size > 0 for size in self.sizes):
+        if len(self.sizes) < 2 or not all(is_whole(size) and size > 0 for size in self.sizes):
             raise ParameterError("sizes", self.sizes, "must be two or more positive whole numbers")
 
     @property

@@ -1,16 +1,18 @@
 """The event data set and the HDF5 format of SHD."""
 
 import gzip
+import math
+import warnings
 import zipfile
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgtheory.data import SpikeDataset, _shd, load_shd, write_shd
+from sgtheory.data import SpikeDataset, _shd, load_shd, open_dataset, write_shd
 from sgtheory.errors import ParameterError, UserError
 
 REGENERATED = Path(__file__).parents[3] / "shared" / "shd_regenerated"
@@ -203,9 +205,9 @@ def test_times_are_scaled_in_higher_precision_than_they_are_stored(tmp_path):
 
 def test_bin_checks_its_arguments():
     data = SpikeDataset.from_samples([[0.1]], [[5]], [0], ["a"], "x")
-    with pytest.raises(IndexError):
+    with pytest.raises(ParameterError, match="indices = "):
         data.bin([1], 10, 0.002)
-    with pytest.raises(IndexError):
+    with pytest.raises(ParameterError, match="indices = "):
         data.bin([-1], 10, 0.002)
     for wrong in ((0, 0.002, None), (10, 0.0, None), (10, 0.002, -1.0)):
         with pytest.raises(ParameterError):
@@ -242,3 +244,92 @@ def test_unpacking_happens_in_memory(tmp_path):
     path = packed(shd_file(tmp_path / "shd_train.h5"), "gz")
     load_shd(path)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+TWO_CLASSES = {"keys": ["a", "b"], "name": "x", "channels": 10}
+
+
+@pytest.mark.parametrize(
+    ("times", "units", "labels", "words"),
+    [
+        ([[0.1], [0.2, 0.3]], [[1], [2, 10]], [0, 1], "unit 10 in sample 1 is not from 0 to 9"),
+        ([[0.1], [0.2]], [[-1], [2]], [0, 1], "unit -1 in sample 0 is not from 0 to 9"),
+        ([[0.1], [-1e-9]], [[1], [2]], [0, 1], "time -.* in sample 1 is not a finite number of at least 0"),
+        ([[0.1], [1e39]], [[1], [2]], [0, 1], "time inf in sample 1 is not a finite"),
+        ([[0.1], [math.nan]], [[1], [2]], [0, 1], "time nan in sample 1 is not a finite"),
+        ([[0.1], [0.2]], [[1], [2]], [0, 2], "label 2 of sample 1 is not from 0 to 1"),
+        ([[0.1], [0.2]], [[1], [2]], [0, 1, 1], "labels = 3: must be one for each of 2 samples"),
+        ([[0.1], [0.2]], [[1], [2]], [0.0, 1.0], "labels = .*must be a vector of integers"),
+        ([[0.1], [0.2, 0.3]], [[1], [2]], [0, 1], "times and units of sample 1 = .*the same length"),
+        ([[0.1], [0.2]], [[1]], [0, 1], "units = 1: must be of as many samples"),
+        ([[0.1], [0.2]], [[1], [2.0]], [0, 1], "times and units of sample 1 = .*must be numbers and integers"),
+        ([[0.1], ["x"]], [[1], [2]], [0, 1], "times and units of sample 1 = .*must be numbers and integers"),
+        ([[-1.0] * 200_000], [[1] * 200_000], [0], "time -1.0 in sample 0"),
+    ],
+)
+def test_events_that_users_make_are_checked(times, units, labels, words):
+    with pytest.raises(UserError, match=words):
+        SpikeDataset.from_samples(times, units, labels, **TWO_CLASSES)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_events_are_binned_where_they_are_or_refused(data):
+    """Arrays of any type, order, length and range: what is taken is binned as a loop over the events would."""
+    lengths = data.draw(st.lists(st.integers(0, 6), min_size=1, max_size=4))
+    kinds = st.sampled_from((np.float16, np.float32, np.float64, np.int8, np.uint64, bool))
+    numbers = st.floats(-0.5, 3, width=16) | st.sampled_from((math.nan, math.inf, -0.0, 1e-300, 2.0))
+    times, units = [], []
+    for n in lengths:
+        with np.errstate(invalid="ignore", over="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            times.append(np.array(data.draw(st.lists(numbers, min_size=n, max_size=n))).astype(data.draw(kinds)))
+        dtype = data.draw(st.sampled_from((np.uint8, np.int64, np.uint16, np.float64)))
+        units.append(np.array(data.draw(st.lists(st.integers(0, 12), min_size=n, max_size=n))).astype(dtype))
+    try:
+        made = SpikeDataset.from_samples(times, units, np.zeros(len(lengths), np.uint8), **TWO_CLASSES)
+    except UserError:
+        return
+    dt, steps = data.draw(st.sampled_from((0.5, 0.125))), 9
+    expected = np.zeros((len(lengths), steps, 10), np.uint8)
+    for i, (t, u) in enumerate(zip(times, units, strict=True)):
+        for time, unit in zip(t, u, strict=True):
+            assert time >= 0
+            if time / dt < steps:
+                expected[i, int(time / dt), int(unit)] = 1
+    assert np.array_equal(made.bin(np.arange(len(lengths)), steps, dt), expected)
+
+
+@pytest.mark.parametrize("dt", [1e-3, 2e-3, 1e-4, 0.7e-3])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_an_event_on_the_grid_belongs_to_its_step(dt, dtype):
+    steps = 700
+    data = SpikeDataset.from_samples([(np.arange(steps) * dt).astype(dtype)], [np.zeros(steps, int)], [0], ["a"], "x")
+    assert data.bin([0], steps, dt)[0, :, 0].tolist() == [1] * steps
+    shorter = data.bin([0], steps, dt, duration=600 * dt)
+    assert int(shorter.sum()) == 600  # an event at the end of the duration is left out
+    between = SpikeDataset.from_samples([(np.arange(steps) + 0.999) * dt], [np.zeros(steps, int)], [0], ["a"], "x")
+    assert np.array_equal(between.bin([0], steps, dt), data.bin([0], steps, dt))
+
+
+@pytest.mark.parametrize("indices", [[0.0], [True], [[0]], ["0"]])
+def test_samples_are_chosen_by_integers(indices):
+    data = SpikeDataset.from_samples([[0.1]], [[5]], [0], ["a"], "x")
+    with pytest.raises(ParameterError, match=r"indices = .*must be a vector of integers"):
+        data.bin(indices, 10, 0.002)
+
+
+def animals(folder, part, keys, labels):
+    times, units = [[0.1]] * len(labels), [[3]] * len(labels)
+    write_shd(folder / f"shd_{part}.h5", SpikeDataset.from_samples(times, units, labels, keys, "animals"))
+
+
+def test_classes_of_the_test_set_are_matched_by_name(tmp_path):
+    animals(tmp_path, "train", ["cat", "dog", "zebra"], [0, 1, 2])
+    animals(tmp_path, "test", ["zebra", "dog", "never there"], [0, 1, 1])
+    opened = open_dataset("shd", tmp_path)
+    assert opened.test.keys == opened.train.keys
+    assert opened.test.labels.tolist() == [2, 1, 1]
+    animals(tmp_path, "test", ["dog", "horse"], [0, 1])
+    with pytest.raises(UserError, match=r"shd_test.h5: class 'horse' is not one of .* which has cat, dog"):
+        open_dataset("shd", tmp_path)

@@ -1,11 +1,14 @@
 """Escape functions and surrogate derivatives: values, derivatives, inverses, refusals."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 
 from sgtheory.errors import ParameterError
+from sgtheory.lif import Noise, lif
 from sgtheory.neurons import (
     ErfEscape,
     EscapeDerivative,
@@ -132,3 +135,53 @@ def test_lif_parameters_are_checked(bad):
 def test_exponential_escape_is_checked(bad):
     with pytest.raises(ParameterError, match=next(iter(bad))):
         ExponentialEscape(**bad)
+
+
+WHOLE = (np.int8, np.uint16, np.int64, int)
+REAL = (np.float16, np.float32, np.float64, float, Fraction)
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_numbers_of_any_kind_are_converted_once(kind):
+    value = kind(0.25)
+    made = [
+        LIFParameters(tau_mem=value, tau_syn=value, dt=value, threshold=value),
+        SigmoidEscape(value),
+        ErfEscape(value),
+        ExponentialEscape(value, value),
+        *(cls(value) for cls in (SuperSpike, ScaledSuperSpike, SigmoidDerivative, RectifiedLinear)),
+    ]
+    for neuron in made:
+        for number in vars(neuron).values():
+            assert type(number) in (float, int, str)
+            assert number == 0.25 or type(number) is not float
+    assert made[1] == SigmoidEscape(0.25)
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_whole_numbers_of_any_kind_are_converted_once(kind):
+    noise = Noise(seed=kind(3), stream=kind(4), draw=kind(5))
+    assert [type(v) for v in (noise.seed, noise.stream, noise.draw)] == [int] * 3
+    assert LIFParameters(delay=kind(1)) == LIFParameters(delay=1)
+    assert type(LIFParameters(delay=kind(1)).delay) is int
+    inputs = torch.ones(1, 5, 2)
+    expected = lif(inputs, LIFParameters(delay=1), SuperSpike(10.0), SigmoidEscape(5.0), Noise(3, 4, 5))[1]
+    found = lif(inputs, LIFParameters(delay=kind(1)), SuperSpike(kind(10)), SigmoidEscape(kind(5)), noise)[1]
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("value", [True, "1", None, 1j, np.bool_(True), np.array([1.0, 2.0]), np.nan])
+def test_what_is_no_number_is_refused(value):
+    for make in (
+        lambda v: LIFParameters(tau_mem=v),
+        lambda v: LIFParameters(threshold=v),
+        lambda v: LIFParameters(delay=v),
+        SigmoidEscape,
+        SuperSpike,
+        lambda v: Noise(seed=v),
+    ):
+        with pytest.raises(ParameterError):
+            make(value)
+    assert LIFParameters(delay=1.0) == LIFParameters(delay=1)
+    with pytest.raises(ParameterError, match=r"delay = 0.5: must be 0 or 1"):
+        LIFParameters(delay=0.5)
