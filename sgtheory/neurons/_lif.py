@@ -45,7 +45,7 @@ class LIFParameters:
         require_normal_fields(self, "tau_mem", "tau_syn", "dt")
         if not is_number(self.threshold):
             raise ParameterError("threshold", self.threshold, "must be a number")
-        if not abs(self.threshold) <= LARGEST:
+        if not abs(float(self.threshold)) <= LARGEST:
             raise ParameterError("threshold", self.threshold, f"must be finite, and at most {LARGEST:.1g} for float32")
         require_choice(("next", "same"), reset=self.reset)
         require_choice(("attached", "detached"), reset_gradient=self.reset_gradient)
