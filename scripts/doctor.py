@@ -80,8 +80,7 @@ def backends() -> Iterator[Finding]:
     """Whether each backend computes the same spikes as the reference, or why it is not there."""
     import torch
 
-    from sgtheory.lif import lif
-    from sgtheory.lif.cuda.backend import cuda_available
+    from sgtheory.lif import cuda_available, lif
     from sgtheory.neurons import LIFParameters, SuperSpike
 
     inputs = torch.rand(2, 20, 8, generator=torch.Generator().manual_seed(0)) * 3

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.neurons._log import log_ratio
 from sgtheory.neurons._range import require_normal_fields
+from sgtheory.neurons.logarithm import log_ratio
 
 
 class EscapeFunction:

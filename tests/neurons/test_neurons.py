@@ -25,7 +25,7 @@ from sgtheory.neurons import (
     StraightThrough,
     SuperSpike,
 )
-from sgtheory.neurons._log import log_ratio
+from sgtheory.neurons.logarithm import log_ratio
 
 X = torch.linspace(-1.5, 1.5, 601, dtype=torch.float64) + 1e-4  # no kink falls on a point
 SMOOTH_ESCAPES = (SigmoidEscape(7.0), ExponentialEscape(), ExponentialEscape(0.1, 0.5), ErfEscape(0.3))

@@ -22,7 +22,7 @@ from sgtheory.lif._fused import (
 )
 from sgtheory.lif._noise import COUNTERS, GROUP, KEY_INCREMENTS, MULTIPLIERS, ROUNDS, Noise
 from sgtheory.neurons import EscapeFunction, SurrogateDerivative
-from sgtheory.neurons._log import ATANH_SERIES, LN2
+from sgtheory.neurons.logarithm import ATANH_SERIES, LN2
 
 _M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
 _W0, _W1 = (np.uint64(w) for w in KEY_INCREMENTS)
@@ -107,7 +107,7 @@ def float_of(typingctx, x):
 
 @njit(inline="always", error_model="numpy")
 def log_ratio(a, b):
-    """log(a / b), the operations of sgtheory.neurons._log in the same order."""
+    """log(a / b), the operations of sgtheory.neurons.logarithm in the same order."""
     bits_a, bits_b = bits_of(a), bits_of(b)
     exponent = np.float32(np.int32((bits_a >> 23) - (bits_b >> 23)))
     m_a = float_of(np.int32((bits_a & 0x007FFFFF) | 0x3F800000))
