@@ -16,12 +16,12 @@ SEGMENT = 32  # steps between two stored states: what is computed again for them
 
 
 @njit(cache=True, error_model="numpy")
-def next_state(u, current, keep, x, neuron):
+def next_state(u, current, keep, x, constants):
     """U[n+1], I[n+1] and the potential that a reset takes away, from U[n], I[n], 1 - S[n] and what arrives."""
-    drive = neuron.gain * current
-    before = neuron.a_m * u if neuron.same else neuron.a_m * u + drive
+    drive = constants.gain * current
+    before = constants.a_m * u if constants.same else constants.a_m * u + drive
     after = before * keep
-    return after + drive if neuron.same else after, neuron.a_s * current + x, before
+    return after + drive if constants.same else after, constants.a_s * current + x, before
 
 
 @njit(cache=True, error_model="numpy")
@@ -34,11 +34,11 @@ def block_of_task(task, neurons):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def forward_kernel(inputs, neuron, threshold, samples, potentials, states, spikes):
+def forward_kernel(inputs, constants, threshold, samples, potentials, states, spikes):
     """Writes spikes, potentials, and (U, I) at every SEGMENT steps to states; the last two unless they have time 0."""
     batch, steps, neurons = spikes.shape
     kind, scale, p0, seed, stream, draw, given = threshold
-    theta, delay = neuron.theta, neuron.delay
+    theta, delay = constants.theta, constants.delay
     for task in prange(batch * ((neurons + NEURONS - 1) // NEURONS)):
         b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
@@ -68,7 +68,7 @@ def forward_kernel(inputs, neuron, threshold, samples, potentials, states, spike
             for j in range(size):
                 keep = zero if (state[0, j] - theta) > state[2, j] else one
                 s_n[j] = one - keep
-                state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], neuron)
+                state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], constants)
 
 
 @njit(cache=True, error_model="numpy")
@@ -79,14 +79,14 @@ def add_to(total, terms):
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
-def backward_kernel(gradient, gradient_potentials, inputs, states, spikes, neuron, surrogate, out):
+def backward_kernel(gradient, gradient_potentials, inputs, states, spikes, constants, surrogate, out):
     """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back.
 
     gradient and gradient_potentials, for spikes and potentials, are [batch, time, neuron]; the latter may have time 0.
     """
     batch, steps, neurons = spikes.shape
     kind, beta, scale, given = surrogate
-    a_m, a_s, gain, theta, same, attached, delay = neuron
+    a_m, a_s, gain, theta, same, attached, delay = constants
     for task in prange(batch * ((neurons + NEURONS - 1) // NEURONS)):
         b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
@@ -112,7 +112,9 @@ def backward_kernel(gradient, gradient_potentials, inputs, states, spikes, neuro
                 s_n = spikes[b, n, here]
                 x = inputs[source, n - delay, here] if n >= delay else nothing
                 for j in range(size):
-                    state[0, j], state[1, j], before = next_state(state[0, j], state[1, j], one - s_n[j], x[j], neuron)
+                    state[0, j], state[1, j], before = next_state(
+                        state[0, j], state[1, j], one - s_n[j], x[j], constants
+                    )
                     if attached:
                         lost[j] = before
             for n in range(stop - 1, start - 1, -1):

@@ -29,9 +29,9 @@ def run_forward(
 ) -> None:
     """Fill ``potentials``, ``states`` and ``spikes``; see :func:`forward_kernel`."""
     use_torch_threads()
-    neuron = constants(parameters, inputs.dtype.type)
+    numbers = constants(parameters, inputs.dtype.type)
     threshold = threshold_of(escape, noise, spikes.shape, inputs.dtype)
-    forward_kernel(inputs, neuron, threshold, noise.sample_indices(len(spikes)).numpy(), potentials, states, spikes)
+    forward_kernel(inputs, numbers, threshold, noise.sample_indices(len(spikes)).numpy(), potentials, states, spikes)
 
 
 def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
@@ -105,10 +105,10 @@ class LayerWithoutRecurrence(torch.autograd.Function):
         if gradient_potentials is None:
             gradient_potentials = spikes.new_empty(len(spikes), 0, spikes.shape[2])
         out = empty(gradient.shape, gradient.dtype)
-        neuron = constants(ctx.parameters, source.numpy().dtype.type)
+        numbers = constants(ctx.parameters, source.numpy().dtype.type)
         surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.parameters.threshold)
         gradients = _array(gradient), _array(gradient_potentials)
-        backward_kernel(*gradients, source.numpy(), ctx.states, spikes.numpy(), neuron, surrogate, out.numpy())
+        backward_kernel(*gradients, source.numpy(), ctx.states, spikes.numpy(), numbers, surrogate, out.numpy())
         return out, None, None, None, None, None
 
 

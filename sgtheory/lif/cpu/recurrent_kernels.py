@@ -92,14 +92,14 @@ def copy(source, target):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_layer(below, feed_forward, inputs, recurrent, neuron, threshold, samples, potentials, events):
+def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, samples, potentials, events):
     """Forward pass of a block of samples.
 
     below: events of the layer below; inputs [batch, time, neuron] or [batch, 0, 0]: current that arrives besides.
     ``events`` receives the spikes, ``potentials`` receives U. Where a reset in the next step is differentiated, it
     receives the potential before the reset: what the reset took away has a gradient, and is not in U.
     """
-    a_m, a_s, gain, theta, same, attached, delay = neuron
+    a_m, a_s, gain, theta, same, attached, delay = constants
     keep_lost = attached and not same
     kind, scale, p0, seed, stream, draw, given = threshold
     wires, weight = feed_forward
@@ -175,13 +175,13 @@ def forward_layer(below, feed_forward, inputs, recurrent, neuron, threshold, sam
 
 
 @njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def backward_layer(above, below, feed_forward, recurrent, neuron, surrogate, potentials, events, out):
+def backward_layer(above, below, feed_forward, recurrent, constants, surrogate, potentials, events, out):
     """Backward pass of a block of samples, in reverse time.
 
     above: :class:`FromAbove`; below: events of the layer below; feed_forward and recurrent: :class:`Transposed`;
     potentials and events: of the forward pass; out: :class:`Gradients`.
     """
-    a_m, a_s, gain, theta, same, attached, delay = neuron
+    a_m, a_s, gain, theta, same, attached, delay = constants
     kind, beta, scale, given = surrogate
     gradient, first_gradient, gradient_counts, gradient_potentials = above
     wires, weight_back, step_back = feed_forward
@@ -292,9 +292,9 @@ def backward_layer(above, below, feed_forward, recurrent, neuron, surrogate, pot
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_readout(sources, weight, neuron, initial, potentials):
+def forward_readout(sources, weight, constants, initial, potentials):
     """Potentials U[1] ... U[time] of units that never spike; ``sources`` are events, weight [pre, unit]."""
-    a_m, a_s, gain, _, _, _, delay = neuron
+    a_m, a_s, gain, _, _, _, delay = constants
     found, ends = sources
     batch, steps, units = potentials.shape
     for b in range(batch):
@@ -317,9 +317,9 @@ def forward_readout(sources, weight, neuron, initial, potentials):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def backward_readout(gradient, sources, weight_back, neuron, gradient_weight, gradient_sources):
+def backward_readout(gradient, sources, weight_back, constants, gradient_weight, gradient_sources):
     """Adds to gradient_weight [pre, unit]; writes gradient_sources [batch, time, pre]. weight_back is [unit, pre]."""
-    a_m, a_s, gain, _, _, _, delay = neuron
+    a_m, a_s, gain, _, _, _, delay = constants
     found, ends = sources
     batch, steps, units = gradient.shape
     for b in range(batch):

@@ -12,6 +12,7 @@ from sgtheory.lif._fused import GIVEN_SURROGATE
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
 from sgtheory.lif.cpu.operators import differentiable_once, run_forward, states_of
+from sgtheory.lif.cpu.vector import find_events
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 from sgtheory.threads import product, use_torch_threads
 
@@ -112,27 +113,13 @@ def _mean_surrogate_error(error, potentials, theta, surrogate, out):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def spiking(spikes, found):
-    """Write the indices of the neurons that spike into ``found``, ascending; return how many there are.
-
-    spikes: uint8 [neuron], contiguous. found: int64, twice as long and one more.
-    """
-    count = 0
-    if spikes.size % 8:
-        for i in range(spikes.size):
-            found[count] = i
-            count += spikes[i] != 0  # without a branch, which a processor cannot predict here
-        return count
-    words = spikes.view(np.uint64)  # eight silent neurons are passed over at once
-    active, several = found[spikes.size + 1 :], 0
-    for word in range(words.size):
-        active[several] = 8 * word
-        several += words[word] != 0
-    for first in active[:several]:
-        for i in range(first, first + 8):
-            found[count] = i
-            count += spikes[i] != 0
-    return count
+def _flat(spikes):
+    """The spikes as a vector that :func:`find_events` can search."""
+    if spikes.size >= 64:
+        return spikes.reshape(spikes.size)
+    flat = np.zeros(64, np.uint8)
+    flat[: spikes.size] = spikes.reshape(spikes.size)
+    return flat
 
 
 @njit(parallel=True, cache=True, error_model="numpy")
@@ -144,13 +131,14 @@ def weighted_spikes(spikes, weight, out):
     batch, steps, pre = spikes.shape
     if weight.shape != (pre, out.shape[2]) or out.shape[:2] != (batch, steps):
         raise ValueError("spikes [batch, time, pre], weight [pre, post] and out [batch, time, post] do not fit")
+    flat = _flat(spikes)
     for part in prange(batch * PARTS):
         b, k = part // PARTS, part % PARTS
-        found = np.empty(2 * pre + 1, np.int64)
+        found = np.empty(pre, np.int32)
         for n in range(steps * k // PARTS, steps * (k + 1) // PARTS):
             row = out[b, n]
             row[:] = 0
-            for event in found[: spiking(spikes[b, n], found)]:
+            for event in found[: find_events(flat, (b * steps + n) * pre, pre, found, 0)]:
                 w = weight[event]
                 for j in range(row.size):
                     row[j] += w[j]
@@ -166,15 +154,16 @@ def weight_gradient(spikes, gradient, out):
     if gradient.shape[:2] != (batch, steps) or out.shape != (pre, gradient.shape[2]):
         raise ValueError("spikes [batch, time, pre], gradient [batch, time, post] and out [pre, post] do not fit")
     rows = batch * steps
+    flat = _flat(spikes)
     partial = np.empty((PARTS, *out.shape), out.dtype)
     for part in prange(PARTS):
         mine = partial[part]
         mine[:] = 0
-        found = np.empty(2 * pre + 1, np.int64)
+        found = np.empty(pre, np.int32)
         for row in range(rows * part // PARTS, rows * (part + 1) // PARTS):
             b, n = row // steps, row % steps
             g = gradient[b, n]
-            for event in found[: spiking(spikes[b, n], found)]:
+            for event in found[: find_events(flat, row * pre, pre, found, 0)]:
                 w = mine[event]
                 for j in range(g.size):
                     w[j] += g[j]

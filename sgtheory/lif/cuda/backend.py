@@ -56,23 +56,23 @@ def layer(
     kind, scale, p0 = threshold_kind(escape)
     thresholds = _thresholds(channels_last, escape, samples, noise.draw, key) if kind == GIVEN_THRESHOLD else None
     differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (inputs, recurrent))
-    neuron = constants(parameters)
+    numbers = constants(parameters)
     ops.unfused_surrogate.set(surrogate)
     spikes, potentials, _ = ops.lif_forward(
         channels_last,
         recurrent,
         thresholds,
         samples,
-        neuron[:4],
-        neuron.same,
-        neuron.attached,
-        neuron.delay,
+        numbers[:4],
+        numbers.same,
+        numbers.attached,
+        numbers.delay,
         [kind, noise.draw, key],
         scale,
         p0,
         [float(number) for number in surrogate_kind(surrogate)],
         # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
-        differentiated and neuron.attached and not neuron.same,
+        differentiated and numbers.attached and not numbers.same,
     )
     spikes, u = (o.squeeze(2) if inputs.ndim == 3 else o.mT for o in (spikes, potentials))
     return spikes, u if potential else None
