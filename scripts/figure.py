@@ -48,15 +48,17 @@ def main(arguments: list[str]) -> None:
         module = importlib.import_module(f"sgtheory.figures.{figure.module}")
     except ModuleNotFoundError:
         raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
-    settings = figure_settings(figure, module.compute)
+    settings = figure_settings(figure, module.measure)
     if own["records"] and figure.trained:
         runs = recorded_runs(figure.module, own["records"])
     else:
         runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
     try:
         said = [f"records={Path(own['records']).name}"] if own["records"] else []
-        numbers = {**module.compute(runs, **settings), "provenance": provenance(overrides + said, settings, runs)}
-        paths = save_figure(name, module.draw, numbers, own["output"])
+        numbers = module.measure(runs, **settings) if figure.trained else module.measure(**settings)
+        claims = module.claims(numbers)
+        made = {"claims": claims, "provenance": provenance(overrides + said, settings, runs)}
+        paths = save_figure(name, module.draw, numbers | made, own["output"])
     except ParameterError as error:
         raise ParameterError(f"{name}: {error.name}", error.value, error.allowed) from None
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
@@ -66,7 +68,7 @@ def main(arguments: list[str]) -> None:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise UserError(f"records={own['records']}: {name} cannot be drawn from these runs ({reason})") from None
         raise
-    show_claims(numbers["claims"])
+    show_claims(claims)
     print(*paths, sep="\n")
 
 

@@ -52,11 +52,11 @@ def test_every_experiment_composes(experiment):
 
 @pytest.mark.parametrize("experiment", [name for name in EXPERIMENTS if name != "none"])
 def test_every_figure_finds_its_module_and_its_settings(experiment):
-    """What conf/experiment lists is what compute() takes, with the same values: none forgotten, none of another age."""
+    """What conf/experiment lists is what measure() takes, with the same values: none forgotten, none of another age."""
     figure = composed(f"experiment={experiment}").figure
-    compute = importlib.import_module(f"sgtheory.figures.{figure.module}").compute
-    settings = figure_settings(figure, compute)
-    parameters = [p for p in inspect.signature(compute).parameters.values() if p.name in settings]
+    measure = importlib.import_module(f"sgtheory.figures.{figure.module}").measure
+    settings = figure_settings(figure, measure)
+    parameters = [p for p in inspect.signature(measure).parameters.values() if p.name in settings]
     assert set(figure) == {"module", "trained", *settings}
     defaults = {p.name: list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters}
     assert settings == defaults

@@ -1,10 +1,11 @@
 """The figures of the paper, one module each.
 
-Every module has two functions. ``compute(runs, **settings) -> numbers`` turns the records of finished runs (or, for
-the theory figures, nothing but its settings) into a dictionary of everything that will be drawn, with a list of
-:class:`Claim` under ``"claims"``. ``draw(numbers) -> Figure`` draws that dictionary and computes nothing.
+Every module has three functions. ``measure(runs, **settings) -> numbers`` turns the records of finished runs into a
+dictionary of everything that will be drawn and judged; a figure of the theory has no runs, its settings are enough.
+``claims(numbers)`` gives the list of :class:`sgtheory.claims.Claim` that follows from these numbers alone, also when
+they have been read from a file. ``draw(numbers) -> Figure`` draws them. The last two measure nothing.
 """
 
-from sgtheory.figures._output import COLOURS, LABELS, STYLE, Claim, panel_letter, save_figure, to_json
+from sgtheory.figures._output import COLOURS, LABELS, STYLE, panel_letter, save_figure
 
-__all__ = ["COLOURS", "LABELS", "STYLE", "Claim", "panel_letter", "save_figure", "to_json"]
+__all__ = ["COLOURS", "LABELS", "STYLE", "panel_letter", "save_figure"]

@@ -6,8 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
+from sgtheory.claims import Claim
 from sgtheory.errors import require_positive
-from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.lif import Noise, lif
 from sgtheory.neurons import (
     EscapeDerivative,
@@ -63,8 +64,7 @@ def _derivatives(net: PerceptronNet, potential: torch.Tensor, spikes: torch.Tens
     }
 
 
-def compute(
-    runs=None,
+def measure(
     beta: float = 10.0,
     trials: int = 40,
     samples: int = 20_000,
@@ -78,7 +78,6 @@ def compute(
     """Traces of a LIF neuron and of its perceptron limit, spikes over the membrane potential, and derivatives.
 
     Args:
-        runs: not used.
         beta: steepness of the escape noise (1 / unit of U).
         trials: rows of the rasters.
         samples: spikes drawn per potential for the Monte Carlo derivative.
@@ -111,9 +110,7 @@ def compute(
     routes = _derivatives(net, potential, stochastic[0])
     exact = routes["derivative_of_expectation"]
     difference = {route: float((value - exact).abs().max()) for route, value in routes.items()}
-    largest = max(difference[r] for r in ("surrogate_deterministic", "surrogate_stochastic", "smoothed_stochad"))
     covered = float(((counted - exact).abs() <= 1.96 * counted_error)[counted_error > 0].double().mean())
-    coverage_sd = (0.95 * 0.05 / points) ** 0.5
 
     neuron = LIFParameters(TAU_MEM, TAU_SYN, dt)
     fine_inputs, coarse_inputs = (rand(round(duration / dt), 2) < 0.15).double(), (rand(14, 2) < 0.5).double()
@@ -122,19 +119,8 @@ def compute(
     coarse_neuron = replace(neuron, dt=dt_coarse, reset="same")
     coarse = _lif_traces(coarse_neuron, beta, torch.tensor([1.1, 0.8], dtype=torch.float64), coarse_inputs, seed)
     limit_error = float((coarse["deterministic"]["potential"][2:] - coarse["drive"][:-2]).abs().max())
-    claims = [
-        Claim(
-            "C1",
-            "One neuron: surrogate derivative, derivative of the expected output and smoothed stochastic derivative"
-            " are the same when the surrogate matches the escape noise",
-            f"largest difference {largest:.1e} at {points} potentials and either outcome; an unmatched surrogate"
-            f" (SuperSpike) differs by {difference['superspike']:.2g}; derivative counted from spikes (n = {samples}):"
-            f" {100 * covered:.0f} % of the potentials inside its 95 % band",
-            f"0 up to rounding (< 1e-12); 95 +- {100 * coverage_sd:.1f} % inside the band, within 3 s.d.",
-            largest < 1e-12 and covered > 0.95 - 3 * coverage_sd and difference["superspike"] > 0.1,
-        )
-    ]
     return {
+        "scale": f"{points} potentials, {samples} spikes at each",
         "beta": beta,
         "threshold": net.threshold,
         "potential": potential,
@@ -144,11 +130,31 @@ def compute(
         "difference_to_exact": difference,
         "counted_derivative": counted,
         "counted_error": counted_error,
+        "covered": covered,
+        "samples": samples,
         "fine": fine,
         "coarse": coarse,
         "perceptron_limit_error": limit_error,
-        "claims": claims,
     }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C1: the three derivatives are one, and spikes confirm it."""
+    difference, covered, points = numbers["difference_to_exact"], numbers["covered"], len(numbers["potential"])
+    largest = max(difference[r] for r in ("surrogate_deterministic", "surrogate_stochastic", "smoothed_stochad"))
+    coverage_sd = (0.95 * 0.05 / points) ** 0.5
+    return [
+        Claim(
+            "C1",
+            "One neuron: surrogate derivative, derivative of the expected output and smoothed stochastic derivative"
+            " are the same when the surrogate matches the escape noise",
+            f"largest difference {largest:.1e} at {points} potentials and either outcome; an unmatched surrogate"
+            f" (SuperSpike) differs by {difference['superspike']:.2g}; derivative counted from spikes (n ="
+            f" {numbers['samples']}): {100 * covered:.0f} % of the potentials inside its 95 % band",
+            f"0 up to rounding (< 1e-12); 95 +- {100 * coverage_sd:.1f} % inside the band, within 3 s.d.",
+            largest < 1e-12 and covered > 0.95 - 3 * coverage_sd and difference["superspike"] > 0.1,
+        )
+    ]
 
 
 def draw(numbers: dict):

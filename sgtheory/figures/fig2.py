@@ -5,9 +5,9 @@ import numpy as np
 import torch
 from matplotlib.patches import Circle
 
-from sgtheory.figures._output import Claim, panel_letter
-from sgtheory.neurons import SigmoidEscape
-from sgtheory.theory import Objective, PerceptronNet, SmoothedStochAD, StochAD
+from sgtheory.claims import Claim
+from sgtheory.figures._output import panel_letter
+from sgtheory.theory import StochAD, chain_rule_derivatives, perceptron_chain
 
 EXACT, PRODUCT, FACTORS, RATES = "k", "#EBB400", "#B5483A", "#6B4C9A"
 LINES = {
@@ -18,39 +18,11 @@ LINES = {
 }
 
 
-def _chain(w: float, v: float, u: float, beta: float) -> Objective:
-    """x = 1 -> h1 -> h2 -> y with one unit per layer, weights w, v, u and no bias."""
-    parameters = torch.tensor([w, 0, v, 0, u, 0], dtype=torch.float64)
-    return Objective(PerceptronNet((1, 1, 1, 1), SigmoidEscape(beta)), parameters, torch.ones(1, dtype=torch.float64))
-
-
-def _derivatives(objective: Objective) -> dict[str, float]:
-    """Candidates for the derivative of E[y] with respect to w, all of them by enumeration."""
-    net, weights = objective.net, objective.parameters[::2]
-    path, probability = objective.paths()
-    local = []
-
-    def impose(layer, x):
-        local.append(net.escape.derivative(x[:, 0]).expand_as(probability))
-        return path[layer]
-
-    net.run(objective.parameters, objective.x.expand(1, 1), impose)
-    factors = [probability @ derivative for derivative in local]
-    rates = objective.pathwise_gradient(lambda _, x: net.escape.value(x), 1)[0, 0]
-    return {
-        "exact": float(objective.gradient()[0]),
-        "expected_product": float(probability @ SmoothedStochAD().on_paths(objective, path)[:, 0]),
-        "product_of_expectations": float(torch.stack(factors).prod() * weights[1:].prod()),
-        "rates": float(rates),
-    }
-
-
 def _table(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
     return {key: np.array([row[key] for row in rows]) for key in rows[0]}
 
 
-def compute(
-    runs=None,
+def measure(
     beta: float = 5.0,
     v: float = 1.3,
     u: float = 1.1,
@@ -63,7 +35,6 @@ def compute(
     """The derivative of E[y] with respect to w in the net x -w-> h1 -v-> h2 -u-> y, and what the chain rule gives.
 
     Args:
-        runs: not used.
         beta: steepness of the escape noise (1 / unit of U).
         v, u: weights of the second hidden unit and of the output.
         w_max, points: w runs from 0 to w_max.
@@ -72,13 +43,13 @@ def compute(
         seed: of these runs.
     """
     ws, betas = np.linspace(0, w_max, points), np.geomspace(0.5, beta_max, points)
-    derivatives = _table([_derivatives(_chain(w, v, u, beta)) for w in ws])
-    over_beta = _table([_derivatives(_chain(w_max / 2, v, u, b)) for b in betas])
+    derivatives = _table([chain_rule_derivatives(perceptron_chain(w, v, u, beta)) for w in ws])
+    over_beta = _table([chain_rule_derivatives(perceptron_chain(w_max / 2, v, u, b)) for b in betas])
 
     rng = torch.Generator().manual_seed(seed)
     sampled = {"w": ws[3 :: points // 9], "mean": [], "error": [], "derivative": [], "derivative_error": []}
     for w in sampled["w"]:
-        objective = _chain(w, v, u, beta)
+        objective = perceptron_chain(w, v, u, beta)
         y = objective.output(objective.sample_paths(samples, rng)[-1])
         d = StochAD(prune=False).sample(objective, samples, rng)[:, 0]
         for key, value in (("mean", y), ("derivative", d)):
@@ -86,9 +57,12 @@ def compute(
             sampled["error" if key == "mean" else "derivative_error"].append(float(value.std() / samples**0.5))
 
     step = 1e-4
-    expectation = np.array([float(_chain(w, v, u, beta).expectation()) for w in ws])
+    expectation = np.array([float(perceptron_chain(w, v, u, beta).expectation()) for w in ws])
     differences = [
-        float(_chain(w + step, v, u, beta).expectation() - _chain(w - step, v, u, beta).expectation()) / (2 * step)
+        float(
+            perceptron_chain(w + step, v, u, beta).expectation() - perceptron_chain(w - step, v, u, beta).expectation()
+        )
+        / (2 * step)
         for w in ws
     ]
     check = float(np.abs(derivatives["exact"] - differences).max())
@@ -99,10 +73,31 @@ def compute(
 
     gaps = {key: gap(key) for key in LINES if key != "exact"}
     gaps["expected_product_to_product_of_expectations"] = gap("expected_product", "product_of_expectations")
-    z = np.abs(np.array(sampled["derivative"]) - np.interp(sampled["w"], ws, derivatives["exact"])) / np.maximum(
-        sampled["derivative_error"], 1e-12
-    )
-    claims = [
+    return {
+        "scale": f"enumerated at {points} weights; {samples} runs of the net at each sampled one",
+        "beta": beta,
+        "v": v,
+        "u": u,
+        "w": ws,
+        "expectation": expectation,
+        "derivatives": derivatives,
+        "sampled": sampled,
+        "betas": betas,
+        "over_beta": over_beta,
+        "w_over_beta": w_max / 2,
+        "relative_gaps": gaps,
+        "difference_to_central_differences": check,
+        "samples": samples,
+    }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C2: neither chain rule gives the derivative of the expectation."""
+    gaps, check, sampled = numbers["relative_gaps"], numbers["difference_to_central_differences"], numbers["sampled"]
+    exact = np.interp(sampled["w"], numbers["w"], numbers["derivatives"]["exact"])
+    z = np.abs(np.asarray(sampled["derivative"]) - exact) / np.maximum(sampled["derivative_error"], 1e-12)
+    samples = numbers["samples"]
+    return [
         Claim(
             "C2",
             "Two hidden layers: the chain rule over expectations is not the derivative of the expectation, and the"
@@ -117,20 +112,6 @@ def compute(
             min(gaps.values()) > 0.01 and check < 1e-6 and float(z.max()) < 4,
         )
     ]
-    return {
-        "beta": beta,
-        "v": v,
-        "u": u,
-        "w": ws,
-        "expectation": expectation,
-        "derivatives": derivatives,
-        "sampled": sampled,
-        "betas": betas,
-        "over_beta": over_beta,
-        "w_over_beta": w_max / 2,
-        "relative_gaps": gaps,
-        "claims": claims,
-    }
 
 
 def draw(numbers: dict):

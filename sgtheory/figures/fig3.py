@@ -5,8 +5,9 @@ import numpy as np
 import torch
 from matplotlib.lines import Line2D
 
+from sgtheory.claims import Claim
 from sgtheory.figures._estimator_set import COLOURS, LABELS, estimators
-from sgtheory.figures._output import Claim, panel_letter
+from sgtheory.figures._output import panel_letter
 from sgtheory.figures._tree import branches, draw_branch, draw_tree, pattern_tree
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
@@ -14,9 +15,9 @@ from sgtheory.theory import (
     Objective,
     SmoothedStochAD,
     SurrogateGradient,
-    measure,
     random_objective,
 )
+from sgtheory.theory import measure as quality_of
 
 AVERAGED = ("score_function", "stochad_pruned", "stochad", "smoothed")
 
@@ -34,8 +35,7 @@ def _averaging(objective: Objective, chosen: dict, passes: int, repeats: int, se
     return curves
 
 
-def compute(
-    runs=None,
+def measure(
     sizes: tuple[int, ...] = (3, 2, 2, 1),
     beta: float = 5.0,
     net_seed: int = 20,
@@ -50,7 +50,6 @@ def compute(
     """Bias and variance of gradient estimators on one small random net whose exact gradient is enumerated.
 
     Args:
-        runs: not used.
         sizes: inputs, units of every layer.
         beta: steepness of the escape noise and of the surrogate (1 / unit of U).
         net_seed: of the random weights, see :func:`sgtheory.theory.random_objective`.
@@ -64,19 +63,18 @@ def compute(
     """
     objective = random_objective(sizes, beta, net_seed)
     chosen = estimators(beta, epsilon, temperature)
-    quality = {name: measure(estimator, objective, samples, seed) for name, estimator in chosen.items()}
+    quality = {name: quality_of(estimator, objective, samples, seed) for name, estimator in chosen.items()}
 
     path, probability = objective.paths()
     surrogate = SurrogateGradient(SigmoidDerivative(beta)).on_paths(objective, path)
     smoothed = SmoothedStochAD().on_paths(objective, path)
     difference = float((surrogate - smoothed).abs().max())
-    mean_bias = quality["smoothed"].relative_bias
 
     epsilons = np.geomspace(epsilon_min, 1, 9)
     gradient_norm = float(objective.gradient().norm())
     sd_over_epsilon, slope = {}, {}
     for name, coupled in (("finite_differences", False), ("finite_differences_coupled", True)):
-        sd = [measure(FiniteDifferences(float(e), coupled), objective, samples, seed).relative_sd for e in epsilons]
+        sd = [quality_of(FiniteDifferences(float(e), coupled), objective, samples, seed).relative_sd for e in epsilons]
         sd_over_epsilon[name] = np.array(sd)
         (slope[name], _), covariance = np.polyfit(np.log(epsilons[:6]), 2 * np.log(sd[:6]), 1, cov=True)
         slope[f"{name}_error"] = float(covariance[0, 0] ** 0.5)
@@ -86,14 +84,52 @@ def compute(
     distinct = dict.fromkeys(branches(sampled))
     sd = {name: q.relative_sd for name, q in quality.items()}
     noisier = {name: sd[name] / sd["smoothed"] for name in chosen if sd[name] > 0 and name != "smoothed"}
+    return {
+        "scale": f"one net, {len(probability)} paths enumerated; {samples} samples, {repeats} repetitions",
+        "beta": beta,
+        "epsilon": epsilon,
+        "gradient_norm": gradient_norm,
+        "tree": pattern_tree(objective),
+        "branches": list(distinct)[:3],
+        "quality": {
+            name: {
+                "relative_bias": q.relative_bias,
+                "relative_bias_error": float(q.standard_error.norm() / q.gradient.norm()),
+                "relative_sd": q.relative_sd,
+                "cosine": q.cosine,
+                "sign_agreement": q.sign_agreement,
+                "sample_cosine": q.sample_cosine,
+                "sample_sign_agreement": q.sample_sign_agreement,
+                "cost": q.cost,
+                "samples": q.samples,
+            }
+            for name, q in quality.items()
+        },
+        "noisier_than_smoothed": noisier,
+        "epsilons": epsilons,
+        "sd_over_epsilon": sd_over_epsilon,
+        "variance_exponent": slope,
+        "surrogate_to_smoothed": difference,
+        "paths": len(probability),
+        "passes": passes,
+        "averaging": averaging,
+    }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C3 and C4: what surrogate gradients are in a deep stochastic net, and how noisy the estimators are."""
+    difference, quality, averaging = numbers["surrogate_to_smoothed"], numbers["quality"], numbers["averaging"]
+    slope, epsilons, epsilon, passes = (numbers[key] for key in ("variance_exponent", "epsilons", "epsilon", "passes"))
+    mean_bias, samples = quality["smoothed"]["relative_bias"], quality["finite_differences"]["samples"]
+    sd = {name: q["relative_sd"] for name, q in quality.items()}
     lowest_unbiased = min(sd[name] for name in AVERAGED if name != "smoothed")
-    claims = [
+    return [
         Claim(
             "C3",
             "Deep stochastic nets: back-propagating surrogate gradients and chaining smoothed stochastic derivatives"
             " give the same on every path, and the mean over all paths is biased",
-            f"largest difference over all {len(probability)} paths {difference:.1e}; bias of the mean over all paths"
-            f" {100 * mean_bias:.0f} % of the exact gradient (enumerated, cosine {quality['smoothed'].cosine:.3f})",
+            f"largest difference over all {numbers['paths']} paths {difference:.1e}; bias of the mean over all paths"
+            f" {100 * mean_bias:.0f} % of the exact gradient (enumerated, cosine {quality['smoothed']['cosine']:.3f})",
             "0 up to rounding (< 1e-12); a bias above 0",
             difference < 1e-12 and mean_bias > 1e-6,
         ),
@@ -124,33 +160,6 @@ def compute(
             and sd["smoothed"] < lowest_unbiased,
         ),
     ]
-    return {
-        "beta": beta,
-        "epsilon": epsilon,
-        "gradient_norm": gradient_norm,
-        "tree": pattern_tree(objective),
-        "branches": list(distinct)[:3],
-        "quality": {
-            name: {
-                "relative_bias": q.relative_bias,
-                "relative_bias_error": float(q.standard_error.norm() / q.gradient.norm()),
-                "relative_sd": q.relative_sd,
-                "cosine": q.cosine,
-                "sign_agreement": q.sign_agreement,
-                "sample_cosine": q.sample_cosine,
-                "sample_sign_agreement": q.sample_sign_agreement,
-                "cost": q.cost,
-                "samples": q.samples,
-            }
-            for name, q in quality.items()
-        },
-        "noisier_than_smoothed": noisier,
-        "epsilons": epsilons,
-        "sd_over_epsilon": sd_over_epsilon,
-        "variance_exponent": slope,
-        "averaging": averaging,
-        "claims": claims,
-    }
 
 
 def draw(numbers: dict):

@@ -6,7 +6,8 @@ import torch
 from matplotlib.patches import Circle
 from scipy.optimize import brentq
 
-from sgtheory.figures._output import Claim, panel_letter
+from sgtheory.claims import Claim
+from sgtheory.figures._output import panel_letter
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import gradient_field, sigmoid_net
 
@@ -75,8 +76,7 @@ def _landscape(weights, x, beta, beta_sg, v, arrows) -> dict:
     }
 
 
-def compute(
-    runs=None,
+def measure(
     weights: tuple[float, ...] = (0.0, 0.05, 0.1, 1.0, -1.0),
     x: float = 1.0,
     beta: float = 100.0,
@@ -94,7 +94,6 @@ def compute(
     """Output and derivatives of the five-weight net (Eq 7) with a surrogate derivative in the backward pass (Eqs 8, 9).
 
     Args:
-        runs: not used.
         weights: w, v1, v2, u1, u2 of Table 1.
         x: input.
         beta, beta_sg: forward and backward steepness of Table 1.
@@ -136,20 +135,8 @@ def compute(
     nets = torch.randn(random_nets, 5, generator=rng, dtype=torch.float64)
     opposite = _gradient(nets, x, beta / beta_sg, beta / beta_sg) * _gradient(nets, x, beta / beta_sg, 1.0) < 0
     share = dict(zip(NAMES, opposite.double().mean(0).tolist(), strict=True))
-    elsewhere = max(share[name] for name in NAMES[1:])
-    claims = [
-        Claim(
-            "C6",
-            "The surrogate gradient can have the opposite sign of the true gradient (Table 1)",
-            f"dy/dw = {true:+.4f} (central difference {difference:+.4f}), with surrogate {surrogate:+.4f}; opposite for"
-            f" beta_SG below {', '.join(f'{b:.1f}' for b in crossings)}. Of {random_nets} random nets,"
-            f" {100 * share['w']:.1f} % have opposite signs in w, {100 * elsewhere:.1f} % in any weight with a single"
-            " path to the output",
-            "opposite signs",
-            true * surrogate < 0 and abs(true - difference) < 1e-5 * abs(true),
-        )
-    ]
     return {
+        "scale": f"exact; {random_nets} random nets",
         "weights": dict(zip(NAMES, weights, strict=True)) | {"x": x},
         "beta": beta,
         "beta_sg": beta_sg,
@@ -168,8 +155,29 @@ def compute(
         "v": v,
         "landscapes": landscapes,
         "opposite_signs_in_random_nets": share,
-        "claims": claims,
+        "random_nets": random_nets,
     }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C6: surrogate and true gradient can point in opposite directions."""
+    true, surrogate, difference = (
+        numbers[key] for key in ("true_derivative", "surrogate_derivative", "central_difference")
+    )
+    crossings, share = numbers["sign_changes_at_beta_sg"], numbers["opposite_signs_in_random_nets"]
+    elsewhere, random_nets = max(share[name] for name in NAMES[1:]), numbers["random_nets"]
+    return [
+        Claim(
+            "C6",
+            "The surrogate gradient can have the opposite sign of the true gradient (Table 1)",
+            f"dy/dw = {true:+.4f} (central difference {difference:+.4f}), with surrogate {surrogate:+.4f}; opposite for"
+            f" beta_SG below {', '.join(f'{b:.1f}' for b in crossings)}. Of {random_nets} random nets,"
+            f" {100 * share['w']:.1f} % have opposite signs in w, {100 * elsewhere:.1f} % in any weight with a single"
+            " path to the output",
+            "opposite signs",
+            true * surrogate < 0 and abs(true - difference) < 1e-5 * abs(true),
+        )
+    ]
 
 
 def draw(numbers: dict):

@@ -5,8 +5,9 @@ import numpy as np
 import torch
 from matplotlib.colors import LogNorm
 
+from sgtheory.claims import Claim
 from sgtheory.errors import require_choice
-from sgtheory.figures._output import Claim, panel_letter
+from sgtheory.figures._output import panel_letter
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.tasks.loop_integral import (
     TABLE_NETS,
@@ -68,8 +69,7 @@ def _table_claims(table: list[dict]) -> list[Claim]:
     return claims
 
 
-def compute(
-    runs=None,
+def measure(
     beta: float = 10_000.0,
     beta_sg: tuple[float, ...] = (1.0, 5.0, 20.0),
     x: float = 1.0,
@@ -87,7 +87,6 @@ def compute(
     """Integrals of surrogate gradients and of the true gradient of the five-weight net around a closed loop.
 
     Args:
-        runs: not used.
         beta: forward steepness (1 / unit of U).
         beta_sg: steepnesses of the surrogate derivative, one number or several.
         x: input.
@@ -133,27 +132,14 @@ def compute(
         for value, error, variation in torch.stack([result.value, result.error, result.variation], dim=1).tolist()
     )
     circulations = [{"beta_sg": b} | c for b, c in zip(beta_sg, circulations, strict=True)]
-    nonzero = all(abs(c["circulation"]) > 100 * c["error"] for c in circulations)
-    zero = abs(true["circulation"]) <= true["error"] and path_error < 10 * tolerance
-    claims = [
-        Claim(
-            "C7",
-            "Around a closed loop the surrogate gradient does not integrate to zero and the true gradient does; not an"
-            " artefact of the step size",
-            "; ".join(f"beta_SG {c['beta_sg']:g}: {c['circulation']:+.6f} ± {c['error']:.0e}" for c in circulations)
-            + f"; true gradient {true['circulation']:.0e} ± {true['error']:.0e}, while |dy| adds up to"
-            f" {true['variation']:.3f}; its integral follows y to {path_error:.0e}; {result.points} points. A plain sum"
-            f" over {notebook_points} points does not resolve beta = {beta:g}: true gradient {float(notebook[0]):+.2f}",
-            "surrogate: different from zero by more than 100 errors; true: zero within its error",
-            nonzero and zero and result.converged,
-        ),
-        *_table_claims(table),
-    ]
     return {
+        "scale": f"{len(table_planes)} loop{'s' * (len(table_planes) != 1)} in each net, integrals to {tolerance:g}",
         "beta": beta,
         "circulations": circulations,
         "true": true,
         "points": result.points,
+        "converged": result.converged,
+        "tolerance": tolerance,
         "path_error": path_error,
         "angles": angles,
         "output": output,
@@ -175,8 +161,30 @@ def compute(
         "map": {"side": side, "output": net.output(plane.flatten(0, 1)).reshape(map_points, map_points)},
         "radius": radius,
         "table": table,
-        "claims": claims,
     }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C7: around a closed loop the surrogate gradient does not integrate to zero."""
+    circulations, true, beta = numbers["circulations"], numbers["true"], numbers["beta"]
+    path_error, tolerance, notebook = numbers["path_error"], numbers["tolerance"], numbers["notebook"]
+    plain_sum = float(notebook["sum_with_step_length"][0])
+    nonzero = all(abs(c["circulation"]) > 100 * c["error"] for c in circulations)
+    zero = abs(true["circulation"]) <= true["error"] and path_error < 10 * tolerance
+    return [
+        Claim(
+            "C7",
+            "Around a closed loop the surrogate gradient does not integrate to zero and the true gradient does; not an"
+            " artefact of the step size",
+            "; ".join(f"beta_SG {c['beta_sg']:g}: {c['circulation']:+.6f} ± {c['error']:.0e}" for c in circulations)
+            + f"; true gradient {true['circulation']:.0e} ± {true['error']:.0e}, while |dy| adds up to"
+            f" {true['variation']:.3f}; its integral follows y to {path_error:.0e}; {numbers['points']} points. A plain"
+            f" sum over {notebook['points']} points does not resolve beta = {beta:g}: true gradient {plain_sum:+.2f}",
+            "surrogate: different from zero by more than 100 errors; true: zero within its error",
+            nonzero and zero and numbers["converged"],
+        ),
+        *_table_claims(numbers["table"]),
+    ]
 
 
 def draw(numbers: dict):

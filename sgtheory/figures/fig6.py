@@ -3,7 +3,8 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.claims import Claim
+from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 
@@ -12,7 +13,7 @@ METRICS = {"l2": "L2 distance", "van_rossum": "van Rossum distance"}
 LAST = 50  # epochs at the end of training over which a loss is averaged
 
 
-def compute(runs, **_) -> dict:
+def measure(runs, **_) -> dict:
     """Curves over seeds, rasters of the first seed and the paper's claims.
 
     Args:
@@ -24,7 +25,9 @@ def compute(runs, **_) -> dict:
     grouped = by_mode(runs, "figure 6")
     first = {mode: grouped[mode][0] for mode in MODES}
     epochs = int(first["deterministic"].config["trainer"]["epochs"])
+    count = len(grouped["deterministic"])
     numbers = {
+        "scale": f"{count} seed{'s' * (count != 1)}, {epochs} epochs",
         "seeds": [seed_of(run) for run in grouped["deterministic"]],
         "epochs": epochs,
         "dt": first["deterministic"].config["neuron"]["dt"],
@@ -37,9 +40,7 @@ def compute(runs, **_) -> dict:
         "curves": {metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in MODES} for metric in METRICS},
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in LAYERS},
     }
-    numbers["final"] = _final(grouped)
-    numbers["claims"] = _claims(numbers["final"])
-    return numbers
+    return numbers | {"final": _final(grouped)}
 
 
 def _final(grouped) -> dict:
@@ -67,7 +68,10 @@ def _final(grouped) -> dict:
     return final
 
 
-def _claims(final: dict) -> list[Claim]:
+def claims(numbers: dict) -> list[Claim]:
+    """C10: losses, Fano factors and activity of the trained networks."""
+    final = numbers["final"]
+
     def both(name):
         values = final[name]
         return f"deterministic {plus_minus(values[MODES[0]])}, stochastic {plus_minus(values[MODES[1]])}"

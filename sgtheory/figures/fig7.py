@@ -5,6 +5,7 @@ import math
 import numpy as np
 from matplotlib.figure import Figure
 
+from sgtheory.claims import Claim
 from sgtheory.figures._classification import (
     SMALL,
     SPLITS,
@@ -15,7 +16,7 @@ from sgtheory.figures._classification import (
     same,
     scale,
 )
-from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 from sgtheory.metrics import fano_factor
@@ -27,7 +28,7 @@ HIGH = 0.75  # of the Fano factor before training, or of 1
 VARIABLE = 0.5  # Fano factor, half of that of a Poisson process
 
 
-def compute(runs, **_) -> dict:
+def measure(runs, **_) -> dict:
     """Curves over seeds, activity of the first stochastic network, and the paper's claims.
 
     Args:
@@ -53,10 +54,9 @@ def compute(runs, **_) -> dict:
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in layers},
     }
     numbers["chance"] = 1 / len(numbers["class_names"])
-    numbers["label"] = scale(numbers)
+    numbers["scale"] = scale(numbers)
     numbers["final"] = _final(grouped, layers)
     numbers["class_accuracy"] = {mode: _class_accuracy(grouped[mode]) for mode in MODES}
-    numbers["claims"] = _claims(numbers)
     return numbers
 
 
@@ -163,7 +163,7 @@ def _difference(first, second, samples: int) -> tuple[float, float, str]:
     return gap, error, f"{gap:+.3g} ± {error:.2g} ({source})"
 
 
-def _claims(numbers: dict) -> list[Claim]:
+def claims(numbers: dict) -> list[Claim]:
     final, test = numbers["final"], numbers["final"]["test"]
 
     def both(values):
@@ -174,7 +174,7 @@ def _claims(numbers: dict) -> list[Claim]:
         Claim(
             "C11.1",
             "Both networks learn the task",
-            f"{numbers['label']}. Accuracy in training {both(final['training'])}; in validation "
+            f"{numbers['scale']}. Accuracy in training {both(final['training'])}; in validation "
             f"{both(final['validation'])}; in the test {both(test['own'])}; chance {numbers['chance']:.3g}",
             f"validation above {learnt:.3g}, half way from chance to 1, in every run (read off the authors' curves: "
             "stochastic 0.965 to 0.97, deterministic 0.945 to 0.95, after 200 epochs on SHD)",
@@ -262,7 +262,7 @@ def draw(numbers: dict) -> Figure:
     _draw_fano(fano, numbers)
     _draw_test(test, numbers)
     _draw_trials(lower, numbers)
-    figure.supxlabel(numbers["label"], fontsize=6.5, color="0.3")
+    figure.supxlabel(numbers["scale"], fontsize=6.5, color="0.3")
     return figure
 
 

@@ -3,9 +3,11 @@
 import matplotlib.pyplot as plt
 import numpy as np
 
+from sgtheory.claims import Claim
 from sgtheory.figures._estimator_set import COLOURS, LABELS, estimators
-from sgtheory.figures._output import Claim, panel_letter
-from sgtheory.theory import Quality, measure, random_objective
+from sgtheory.figures._output import panel_letter
+from sgtheory.theory import Quality, random_objective
+from sgtheory.theory import measure as quality_of
 
 UNBIASED = ("score_function", "score_function_baseline", "stochad_pruned", "stochad")
 MEASURES = {
@@ -31,8 +33,7 @@ def _table(rows: list[list[dict[str, Quality]]]) -> dict[str, dict[str, np.ndarr
     }
 
 
-def compute(
-    runs=None,
+def measure(
     inputs: int = 4,
     width: int = 3,
     depths: tuple[int, ...] = (0, 1, 2, 3, 4),
@@ -48,7 +49,6 @@ def compute(
     """Quality of every estimator on random nets of perceptrons, over the number of hidden layers and over beta.
 
     Args:
-        runs: not used.
         inputs, width: number of inputs and units per hidden layer; one output unit.
         depths: numbers of hidden layers, at ``beta``.
         betas: steepness of escape noise and surrogate (1 / unit of U), with ``depth`` hidden layers.
@@ -63,38 +63,48 @@ def compute(
     def condition(hidden, steepness):
         objectives = [random_objective((inputs, *[width] * hidden, 1), steepness, seed + net) for net in range(nets)]
         chosen = estimators(steepness, epsilon, temperature)
-        return [{name: measure(e, o, samples, seed) for name, e in chosen.items()} for o in objectives]
+        return [{name: quality_of(e, o, samples, seed) for name, e in chosen.items()} for o in objectives]
 
-    over_depth = [condition(hidden, beta) for hidden in depths]
-    over_beta = [condition(depth, steepness) for steepness in betas]
+    return {
+        "scale": f"{nets} random nets a condition, {samples} samples each",
+        "depths": depths,
+        "betas": betas,
+        "depth": depth,
+        "beta": beta,
+        "nets": nets,
+        "samples": samples,
+        "over_depth": _table([condition(hidden, beta) for hidden in depths]),
+        "over_beta": _table([condition(depth, steepness) for steepness in betas]),
+    }
 
-    depth_table, beta_table = _table(over_depth), _table(over_beta)
 
-    def median(table, name, key="relative_bias"):
-        return np.median(table[name][key], axis=1)
+def _quietest(table: dict) -> np.ndarray:
+    """Share of the nets where the smoothed derivative has a lower s.d. than every unbiased estimate, [condition]."""
+    others = np.min([table[name]["relative_sd"] for name in UNBIASED], axis=0)
+    return (table["smoothed"]["relative_sd"] < others).mean(axis=1)
 
-    bias_depth, bias_beta = median(depth_table, "smoothed"), median(beta_table, "smoothed")
+
+def claims(numbers: dict) -> list[Claim]:
+    """E1: bias and variance over depth and steepness."""
+    depths, betas, depth, beta = (numbers[key] for key in ("depths", "betas", "depth", "beta"))
+    nets, samples = numbers["nets"], numbers["samples"]
+    tables = depth_table, beta_table = numbers["over_depth"], numbers["over_beta"]
+    bias_depth, bias_beta = (np.median(table["smoothed"]["relative_bias"], axis=1) for table in tables)
     # |bias|^2 / |standard error|^2 is 1 on average for an unbiased estimate. Without hidden layers all of them but the
     # score function are exact, and there is no error to compare with.
     excess = np.concatenate(
         [
             (table[name]["relative_bias"][noisy] / table[name]["relative_bias_error"][noisy]) ** 2
-            for table in (depth_table, beta_table)
+            for table in tables
             for name in UNBIASED
             if name != "score_function"
             for noisy in [table[name]["relative_sd"] > 1e-9]
         ]
     )
-    enumerated = max(table["score_function"]["relative_bias"].max() for table in (depth_table, beta_table))
-
-    def quietest(table):
-        """Share of the nets where the smoothed derivative has a lower s.d. than every unbiased estimate."""
-        others = np.min([table[name]["relative_sd"] for name in UNBIASED], axis=0)
-        return (table["smoothed"]["relative_sd"] < others).mean(axis=1)
-
-    quiet_depth, quiet_beta = quietest(depth_table), quietest(beta_table)
+    enumerated = max(table["score_function"]["relative_bias"].max() for table in tables)
+    quiet_depth, quiet_beta = _quietest(depth_table), _quietest(beta_table)
     hidden = [i for i, d in enumerate(depths) if d > 0]
-    claims = [
+    return [
         Claim(
             "E1.bias",
             "Smoothed stochastic derivatives are unbiased for one layer and biased beyond, more so for steeper neurons",
@@ -128,15 +138,6 @@ def compute(
             abs(excess.mean() - 1) < 3 * excess.std() / len(excess) ** 0.5 and enumerated < 1e-9,
         ),
     ]
-    return {
-        "depths": depths,
-        "betas": betas,
-        "depth": depth,
-        "beta": beta,
-        "over_depth": depth_table,
-        "over_beta": beta_table,
-        "claims": claims,
-    }
 
 
 def draw(numbers: dict):

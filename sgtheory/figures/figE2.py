@@ -6,13 +6,18 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from sgtheory.figures._output import COLOURS, Claim, panel_letter
-from sgtheory.figures._spike_time_alignment import NEURON, DiscreteNets, SpikingNet, cosine, sign_agreement
+from sgtheory.claims import Claim
+from sgtheory.figures._output import COLOURS, panel_letter
 from sgtheory.lif import Noise
 from sgtheory.neurons import LIFParameters, ScaledSigmoidDerivative, SigmoidDerivative, SigmoidEscape, SuperSpike
 from sgtheory.theory import (
+    SPIKE_TIME_NEURON,
+    DiscreteNets,
+    SpikingNet,
     back_propagation_through_time,
+    cosine,
     real_time_recurrent_learning,
+    sign_agreement,
     simulate_events,
     spike_time_derivatives,
     synaptic_kernel,
@@ -65,7 +70,10 @@ def _one_weight(weights: np.ndarray, target: float, duration: float) -> list[Spi
 
 def _creation(dt, beta, paths, seed, target=15e-3, duration=40e-3) -> dict:
     """What happens to loss and gradients where a spike is created."""
-    critical = NEURON.threshold / synaptic_kernel(np.array([NEURON.tau_mem * np.log(2)]), NEURON)[0]
+    critical = (
+        SPIKE_TIME_NEURON.threshold
+        / synaptic_kernel(np.array([SPIKE_TIME_NEURON.tau_mem * np.log(2)]), SPIKE_TIME_NEURON)[0]
+    )
     w = np.linspace(critical - 1, critical + 2, 181)
     nets = _one_weight(w, target, duration)
     loss, gradient, _ = zip(*(net.exact() for net in nets), strict=True)
@@ -114,10 +122,10 @@ def _recursion_against_back_propagation(seed, steps=10, inputs=4, neurons=3) -> 
 def _shifted_spike(weight=4.8, change=0.8) -> dict:
     """The potential for two weights, the two firing times, and the derivative that connects them."""
     net = _one_weight(np.array([weight]), 0.0, 20e-3)[0]
-    arguments = (net.input_times, net.input_channels, net.weights[0], np.zeros((1, 1)), NEURON)
+    arguments = (net.input_times, net.input_channels, net.weights[0], np.zeros((1, 1)), SPIKE_TIME_NEURON)
     train = simulate_events(*arguments, net.duration)
     t = np.linspace(0, 10e-3, 201)
-    kernel = synaptic_kernel(t, NEURON)
+    kernel = synaptic_kernel(t, SPIKE_TIME_NEURON)
     return {
         "time": t,
         "weights": (weight, weight + change),
@@ -129,8 +137,7 @@ def _shifted_spike(weight=4.8, change=0.8) -> dict:
     }
 
 
-def compute(
-    runs=None,
+def measure(
     nets: int = 40,
     inputs: int = 12,
     hidden: int = 8,
@@ -146,7 +153,6 @@ def compute(
     """Alignment of surrogate gradients with the exact gradient of a van Rossum loss of spike times.
 
     Args:
-        runs: not used.
         nets: random feed-forward nets.
         inputs, hidden, outputs: their sizes.
         duration: of inputs, targets and simulation (s).
@@ -189,14 +195,35 @@ def compute(
     }
 
     creation = _creation(min(dts), beta, creation_paths, seed)
-    silent = creation["w"] < creation["critical"] - 0.01
-    difference = _recursion_against_back_propagation(seed)
-    at = betas.index(beta)
-    cosines = {layer: over_beta["sigmoid"][f"cosine_{layer}"][at] for layer in LAYERS}
-    through_reset = {name: values["cosine_output"][at] for name, values in reset.items()}
+    return {
+        "scale": f"{nets} random nets, {paths} paths each",
+        "betas": betas,
+        "dts": dts,
+        "beta": beta,
+        "nets": nets,
+        "nets_with_the_same_spikes": int(same.sum()),
+        "spikes_per_neuron": float(counts.mean()),
+        "over_beta": over_beta,
+        "over_dt": over_dt,
+        "size_exponent_in_dt": growth,
+        "reset": reset,
+        "creation": creation,
+        "shifted_spike": _shifted_spike(),
+        "recursion_difference": _recursion_against_back_propagation(seed),
+    }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C8 and E2: the recursion, and how surrogate gradients align with exact ones."""
+    difference, creation, growth = (numbers[key] for key in ("recursion_difference", "creation", "size_exponent_in_dt"))
+    beta, betas, dts = numbers["beta"], list(numbers["betas"]), numbers["dts"]
+    silent = np.asarray(creation["w"]) < creation["critical"] - 0.01
+    at, threshold = betas.index(beta), SPIKE_TIME_NEURON.threshold
+    cosines = {layer: numbers["over_beta"]["sigmoid"][f"cosine_{layer}"][at] for layer in LAYERS}
+    through_reset = {name: values["cosine_output"][at] for name, values in numbers["reset"].items()}
     gap = through_reset["scaled"][0] - through_reset["sigmoid"][0]
     gap_error = np.hypot(through_reset["scaled"][1], through_reset["sigmoid"][1])
-    claims = [
+    return [
         Claim(
             "C8",
             "For LIF neurons, the surrogate recursion forward in time equals back-propagation through time (Eqs 15-17)",
@@ -211,8 +238,8 @@ def compute(
             " gradient of the spike times",
             "cosine "
             + ", ".join(f"{layer} {m:.2f} ± {2 * e:.2f}" for layer, (m, e) in cosines.items())
-            + f" (mean ± 2 s.e., {int(same.sum())} of {nets} nets; beta {beta:g}, dt {1e3 * min(dts):g} ms, reset"
-            f" detached); its size grows as dt^{growth:.2f}",
+            + f" (mean ± 2 s.e., {numbers['nets_with_the_same_spikes']} of {numbers['nets']} nets; beta {beta:g}, dt"
+            f" {1e3 * min(dts):g} ms, reset detached); its size grows as dt^{growth:.2f}",
             "cosine above 0 by more than 3 standard errors in both layers",
             all(mean > 3 * error for mean, error in cosines.values()),
         ),
@@ -223,7 +250,7 @@ def compute(
             f"cosine at beta {beta:g}, reset attached, output weights: "
             + ", ".join(f"{name} {m:.2f} ± {2 * e:.2f}" for name, (m, e) in through_reset.items())
             + f"; reset detached {cosines['output'][0]:.2f}. At threshold the factor through the reset is"
-            f" 1 - theta sigma'(0) = {1 - NEURON.threshold * beta / 4:g} against {1 - NEURON.threshold / 4:g}",
+            f" 1 - theta sigma'(0) = {1 - threshold * beta / 4:g} against {1 - threshold / 4:g}",
             "scaled above unscaled by more than 3 standard errors",
             gap > 3 * gap_error,
         ),
@@ -241,22 +268,6 @@ def compute(
             and bool(creation["surrogate"][silent].any()),
         ),
     ]
-    return {
-        "betas": betas,
-        "dts": dts,
-        "beta": beta,
-        "nets": nets,
-        "nets_with_the_same_spikes": int(same.sum()),
-        "spikes_per_neuron": float(counts.mean()),
-        "over_beta": over_beta,
-        "over_dt": over_dt,
-        "size_exponent_in_dt": growth,
-        "reset": reset,
-        "creation": creation,
-        "shifted_spike": _shifted_spike(),
-        "recursion_difference": difference,
-        "claims": claims,
-    }
 
 
 def draw(numbers: dict):
@@ -296,7 +307,7 @@ def _draw_shift(axes, shift):
     t = 1e3 * np.asarray(shift["time"])
     for potential, w, style in zip(shift["potential"], shift["weights"], ("-", "--"), strict=True):
         axes.plot(t, potential, style, color=EXACT, label=f"w = {w:g}")
-    axes.axhline(NEURON.threshold, color="0.7", linewidth=0.6)
+    axes.axhline(SPIKE_TIME_NEURON.threshold, color="0.7", linewidth=0.6)
     time, move = 1e3 * shift["firing_time"], 1e3 * shift["dt_dw"] * shift["change"]
     tangent = np.array([-0.8, 0.8])
     axes.plot(time + tangent, 1 + 1e-3 * shift["slope"] * tangent, color=COLOURS["escape_noise"], linewidth=0.8)

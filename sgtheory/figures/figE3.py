@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sgtheory.claims import Claim
 from sgtheory.errors import UserError
-from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import MODES
 from sgtheory.figures._statistics import mean_interval
 
@@ -34,7 +35,7 @@ AXES = {"surrogate.beta": "steepness β of the surrogate derivative"}
 SMALL, UNDECIDED = 0.05, 0.10  # a difference that does not matter; a wider error decides nothing
 
 
-def compute(runs, axis: str = "surrogate.beta", **_) -> dict:
+def measure(runs, axis: str = "surrogate.beta", **_) -> dict:
     """What the networks have learnt at the end of training, over the values of one setting.
 
     Args:
@@ -62,7 +63,7 @@ def compute(runs, axis: str = "surrogate.beta", **_) -> dict:
         for settings, members in _lines(table[table["neuron.mode"] == mode], axis, labels)
     ]
     epochs = ", ".join(map(str, sorted(table["trainer.epochs"].unique())))
-    numbers = {
+    return {
         "task": tasks[0],
         "axis": axis,
         "measures": labels,
@@ -71,8 +72,6 @@ def compute(runs, axis: str = "surrogate.beta", **_) -> dict:
         "scale": f"{tasks[0].replace('_', ' ')}; {epochs} epochs; seeds {', '.join(map(str, seeds))}",
         "lines": lines,
     }
-    numbers["claims"] = _claims(numbers)
-    return numbers
 
 
 def _settings(run) -> dict:
@@ -132,7 +131,7 @@ def _name(settings: dict) -> str:
     return ", ".join(word(key, value) for key, value in settings.items())
 
 
-def _claims(numbers: dict) -> list[Claim]:
+def claims(numbers: dict) -> list[Claim]:
     label, axis = numbers["measures"][0], numbers["axis"]
     claims = []
     for mode in MODES:

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from matplotlib.lines import Line2D
 
-from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.claims import Claim
+from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._tree import branches, draw_branch, draw_tree, pattern_tree
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import Objective, SurrogateGradient, random_objective
@@ -43,8 +44,7 @@ def _quartiles(values: list[list[float]]) -> np.ndarray:
     return np.quantile(np.array(values), (0.25, 0.5, 0.75), axis=1).T
 
 
-def compute(
-    runs=None,
+def measure(
     sizes: tuple[int, ...] = (5, 3, 3, 1),
     beta: float = 10.0,
     tree_sizes: tuple[int, ...] = (3, 2, 2, 1),
@@ -57,7 +57,6 @@ def compute(
     """Selection bias: surrogate gradient of the deterministic net minus the mean over paths of the stochastic one.
 
     Args:
-        runs: not used.
         sizes: inputs and units of every layer of the random nets in panels C and D.
         beta: steepness of the escape noise in panel D, of the surrogate in D, and of the fixed surrogate in C
             (1 / unit of U).
@@ -100,16 +99,45 @@ def compute(
         "deterministic_to_mean": np.array([s["cosine"] for s in chosen]),
     }
     relative, in_sd = (np.quantile([s[key] for s in chosen], (0.25, 0.5, 0.75)) for key in ("relative", "in_sd"))
-    direction = np.median(cosines["deterministic_to_mean"])
-    fixed, matched = over_beta["fixed"][-1, 1], over_beta["matched"][-1, 1]
-    claims = [
+    return {
+        "scale": f"all paths enumerated in {nets} random nets",
+        "beta": beta,
+        "tree": pattern_tree(tree_objective),
+        "stochastic_branches": stochastic,
+        "deterministic_branch": deterministic,
+        "projection": {
+            "probability": histogram,
+            "edges": edges,
+            "mean": float(projection(selection["mean"])),
+            "deterministic": float(projection(selection["deterministic"])),
+        },
+        "betas": betas,
+        "selection_bias_over_beta": over_beta,
+        "cosines": cosines,
+        "relative_bias": relative,
+        "bias_in_sd": in_sd,
+        "on_same_path": on_same_path,
+        "nets": nets,
+        "sizes": sizes,
+    }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C5: the deterministic surrogate gradient is that of one path."""
+    betas, beta, nets, sizes = (numbers[key] for key in ("betas", "beta", "nets", "sizes"))
+    relative, in_sd, on_same_path = (numbers[key] for key in ("relative_bias", "bias_in_sd", "on_same_path"))
+    direction = np.median(numbers["cosines"]["deterministic_to_mean"])
+    layers = "-".join(f"{units:g}" for units in sizes)
+    fixed, matched = (numbers["selection_bias_over_beta"][key][-1][1] for key in ("fixed", "matched"))
+    return [
         Claim(
             "C5",
             "The surrogate gradient of the deterministic net is that of one path of the stochastic net; it differs"
             " from the mean over paths by a selection bias",
             f"difference to the same path of the stochastic net {on_same_path:.1e}; selection bias relative to the"
             f" mean {relative[1]:.2f} [{relative[0]:.2f}, {relative[2]:.2f}], or {in_sd[1]:.2f} [{in_sd[0]:.2f},"
-            f" {in_sd[2]:.2f}] s.d. of a single path (median, quartiles of {nets} random nets {sizes}, beta = {beta})",
+            f" {in_sd[2]:.2f}] s.d. of a single path (median, quartiles of {nets} random nets"
+            f" {layers}, beta = {beta:g})",
             "0 up to rounding; a selection bias above 0",
             on_same_path < 1e-12 and relative[0] > 1e-6,
         ),
@@ -132,22 +160,6 @@ def compute(
             fixed < 0.05,
         ),
     ]
-    return {
-        "beta": beta,
-        "tree": pattern_tree(tree_objective),
-        "stochastic_branches": stochastic,
-        "deterministic_branch": deterministic,
-        "projection": {
-            "probability": histogram,
-            "edges": edges,
-            "mean": float(projection(selection["mean"])),
-            "deterministic": float(projection(selection["deterministic"])),
-        },
-        "betas": betas,
-        "selection_bias_over_beta": over_beta,
-        "cosines": cosines,
-        "claims": claims,
-    }
 
 
 def draw(numbers: dict):

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from scipy import stats
 
+from sgtheory.claims import Claim
 from sgtheory.errors import UserError
 from sgtheory.figures._classification import (
     SMALL,
@@ -18,7 +19,7 @@ from sgtheory.figures._classification import (
     same,
     scale,
 )
-from sgtheory.figures._output import COLOURS, LABELS, Claim, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import plus_minus
 
@@ -32,7 +33,7 @@ DETACHED = "0.45"
 END = 4  # accuracies at the end of training are averaged over the last quarter of the epochs
 
 
-def compute(runs, **_) -> dict:
+def measure(runs, **_) -> dict:
     """Learning curves and final accuracy of each surrogate derivative with the reset attached and detached.
 
     Args:
@@ -47,7 +48,7 @@ def compute(runs, **_) -> dict:
     names = sorted(grouped, key=lambda name: list(SURROGATES).index(name) if name in SURROGATES else len(SURROGATES))
     data = common_data(runs, "figure S2")
     seeds = [seed_of(run) for run in grouped[names[0]][GRADIENTS[0]][MODES[0]]]
-    numbers = {
+    return {
         "seeds": seeds,
         **data,
         "scale": f"{_network(runs)} network; {scale(data | {'seeds': seeds})}",
@@ -56,8 +57,6 @@ def compute(runs, **_) -> dict:
         "curves": _each(grouped, names, lambda cell: {s: mean_curve(cell, "accuracy", s) for s in SPLITS}),
         "final": _each(grouped, names, _final),
     }
-    numbers["claims"] = _claims(numbers)
-    return numbers
 
 
 def _grouped(runs) -> dict:
@@ -117,7 +116,7 @@ def _compare(first: dict, second: dict, samples: int) -> dict:
     return {key: (d.mean(), errors[key], f"{d.mean():+.3f} ± {errors[key]:.2g}") for key, d in differences.items()}
 
 
-def _claims(numbers: dict) -> list[Claim]:
+def claims(numbers: dict) -> list[Claim]:
     final = numbers["final"]
     if missing := [name for name in SURROGATES if name not in final[MODES[0]]]:
         raise UserError(f"figure S2 needs all four surrogates of the paper: there is no run with {', '.join(missing)}")

@@ -4,7 +4,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from sgtheory.figures._output import COLOURS, Claim, panel_letter
+from sgtheory.claims import Claim
+from sgtheory.figures._output import COLOURS, panel_letter
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import bernoulli_derivative
 
@@ -21,8 +22,7 @@ def _smoothed(escape: SigmoidEscape, x: torch.Tensor, spikes: torch.Tensor) -> d
     return {route: bernoulli_derivative(p, spikes, route).smoothed(spikes) * escape.derivative(x) for route in ROUTES}
 
 
-def compute(
-    runs=None,
+def measure(
     beta: float = 10.0,
     threshold: float = 1.0,
     points: int = 121,
@@ -32,7 +32,6 @@ def compute(
     """Smoothed derivatives for one random number per potential, for one random number for all, and on average.
 
     Args:
-        runs: not used.
         beta: steepness of the escape noise (1 / unit of U).
         threshold: firing threshold (unit of U).
         points: number of membrane potentials.
@@ -53,8 +52,6 @@ def compute(
     z = {route: (mean[route] - surrogate) / error[route] for route in ("right", "left")}
     inside = {route: float((value.abs() < 1.96)[error[route] > 0].double().mean()) for route, value in z.items()}
 
-    coverage_sd = (0.95 * 0.05 / points) ** 0.5
-
     # Exact: right is beta p where S = 0, left is beta (1 - p) where S = 1, matched is beta p (1 - p) always.
     closed_form = {
         "right": beta * p * (1 - spikes),
@@ -63,22 +60,8 @@ def compute(
     }
     difference = {route: float((all_samples[route] - closed_form[route]).abs().max()) for route in ROUTES}
     expectation = (1 - p) * _smoothed(escape, x, torch.zeros(1, points, dtype=torch.float64))["right"][0]
-    claims = [
-        Claim(
-            "C12",
-            "Smoothed derivatives of one sample: right beta p if S = 0 else 0, left beta (1 - p) if S = 1 else 0, and"
-            " (1 - p) right + p left equals the surrogate derivative whatever the outcome",
-            f"largest difference over {samples} samples x {points} potentials: right {difference['right']:.1e}, left"
-            f" {difference['left']:.1e}, combination to surrogate {difference['matched']:.1e}; expectation of the right"
-            f" one to the surrogate {float((expectation - surrogate).abs().max()):.1e}; means of right and left inside"
-            f" their 95 % band at {100 * inside['right']:.0f} % and {100 * inside['left']:.0f} % of the potentials",
-            f"0 up to rounding (< 1e-12); 95 +- {100 * coverage_sd:.1f} %, within 3 s.d.",
-            max(difference.values()) < 1e-12
-            and float((expectation - surrogate).abs().max()) < 1e-12
-            and min(inside.values()) > 0.95 - 3 * coverage_sd,
-        )
-    ]
     return {
+        "scale": f"{points} potentials, {samples} spikes at each",
         "beta": beta,
         "threshold": threshold,
         "samples": samples,
@@ -88,8 +71,32 @@ def compute(
         "coupled_sample": {"spikes": coupled, **_smoothed(escape, x, coupled)},
         "mean": mean,
         "error": error,
-        "claims": claims,
+        "inside_the_band": inside,
+        "difference_to_closed_form": difference,
+        "expectation_to_surrogate": float((expectation - surrogate).abs().max()),
     }
+
+
+def claims(numbers: dict) -> list[Claim]:
+    """C12: smoothed derivatives of one sample, and their combination."""
+    difference, inside, samples = numbers["difference_to_closed_form"], numbers["inside_the_band"], numbers["samples"]
+    points, of_expectation = len(numbers["potential"]), numbers["expectation_to_surrogate"]
+    coverage_sd = (0.95 * 0.05 / points) ** 0.5
+    return [
+        Claim(
+            "C12",
+            "Smoothed derivatives of one sample: right beta p if S = 0 else 0, left beta (1 - p) if S = 1 else 0, and"
+            " (1 - p) right + p left equals the surrogate derivative whatever the outcome",
+            f"largest difference over {samples} samples x {points} potentials: right {difference['right']:.1e}, left"
+            f" {difference['left']:.1e}, combination to surrogate {difference['matched']:.1e}; expectation of the right"
+            f" one to the surrogate {of_expectation:.1e}; means of right and left inside"
+            f" their 95 % band at {100 * inside['right']:.0f} % and {100 * inside['left']:.0f} % of the potentials",
+            f"0 up to rounding (< 1e-12); 95 +- {100 * coverage_sd:.1f} %, within 3 s.d.",
+            max(difference.values()) < 1e-12
+            and of_expectation < 1e-12
+            and min(inside.values()) > 0.95 - 3 * coverage_sd,
+        )
+    ]
 
 
 def draw(numbers: dict):

@@ -4,19 +4,17 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
+from sgtheory.claims import CONTRADICTED, MEASURED, NOT_RUN, to_json
 from sgtheory.errors import UserError
-from sgtheory.figures import to_json
 from sgtheory.reading import read_json, require_kinds
 from sgtheory.report._provenance import command
 from sgtheory.report._registry import KNOWN, PAPER_SCALE, PROFILES, TOPICS, Known, Topic
 from sgtheory.report._setup import setup_claims
-from sgtheory.training import CONF
 
-CLAIM = ("id", "statement", "measured", "expected", "verdict")
+PUBLISHED = "published"  # folder within that of the figures: what comes with the package
+CLAIM = {"id", "statement", "measured", "expected", "verdict"}
+MORE = {"qualification", "undecided", "source", "choice", "power", "settles"}  # where there is something to say
 HOW_MADE = {  # what is shown beside the claims
-    "label": str,
     "scale": str,
     "seeds": list,
     "epochs": int,
@@ -27,7 +25,6 @@ HOW_MADE = {  # what is shown beside the claims
     "provenance.runs": list,
     "provenance.configs": dict,
 }
-HOLDS, FAILS, NOT_RUN = "holds", "does not hold", "not run"
 
 
 @dataclass(frozen=True)
@@ -38,10 +35,11 @@ class Entry:
         id: C1, C3.averaging, ...
         topic: of the paper.
         statement, measured, expected: sentences with numbers and their uncertainty.
-        verdict: holds | does not hold | not run.
+        verdict: one of the words in :mod:`sgtheory.claims`.
         scale: settings, seeds, epochs and samples of the measurement.
         command: that makes it.
-        known: why it does not hold, if that is known; None if it holds.
+        known: why it is contradicted, if that is known; None if it is not contradicted.
+        qualification, undecided, source, choice, power, settles: as in :class:`sgtheory.claims.Claim`.
     """
 
     id: str
@@ -53,6 +51,12 @@ class Entry:
     scale: str
     command: str
     known: Known | None = None
+    qualification: str = ""
+    undecided: str = ""
+    source: str = ""
+    choice: str = ""
+    power: str = ""
+    settles: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,10 +88,12 @@ def read_numbers(path: Path) -> dict:
         raise UserError(f"{path} has no list of claims; scripts/figure.py writes files that have one")
     for claim in claims:
         texts = isinstance(claim, dict) and all(isinstance(text, str) for text in claim.values())
-        if not texts or claim.keys() != set(CLAIM):
-            raise UserError(f"{path}: a claim must have the texts {', '.join(CLAIM)}, not {json.dumps(claim):.80}")
-        if claim["verdict"] not in (HOLDS, FAILS):
-            raise UserError(f"{path}: {claim['id']} must have the verdict '{HOLDS}' or '{FAILS}'")
+        if not texts or not CLAIM <= claim.keys() <= CLAIM | MORE:
+            raise UserError(
+                f"{path}: a claim must have the texts {', '.join(sorted(CLAIM))}, not {json.dumps(claim):.80}"
+            )
+        if claim["verdict"] not in MEASURED:
+            raise UserError(f"{path}: {claim['id']} must have the verdict {' | '.join(MEASURED)}")
     require_kinds(path, numbers, HOW_MADE, needed=False)
     made = numbers.get("provenance") or {}
     if not all(isinstance(argument, str) for argument in made.get("arguments") or ()):
@@ -100,14 +106,16 @@ def read_numbers(path: Path) -> dict:
 
 
 def find_figures(folder: Path) -> dict[str, Drawn]:
-    """The figures that carry claims and are in ``folder``, by source; of several profiles the largest."""
+    """The figures that carry claims, by source; of several profiles the largest.
+
+    What has been rendered into ``folder`` comes before what is published in it (``folder``/published).
+    """
     found = {}
     for source in dict.fromkeys(topic.source for topic in TOPICS.values()):
         names = [source + profile for profile in PROFILES]
-        for name in names:
-            if (path := Path(folder) / f"{name}.json").is_file():
-                found[source] = Drawn(name, Path(folder), read_numbers(path))
-                break
+        paths = [place / f"{name}.json" for name in names for place in (Path(folder), Path(folder) / PUBLISHED)]
+        if path := next(filter(Path.is_file, paths), None):
+            found[source] = Drawn(path.stem, path.parent, read_numbers(path))
     return found
 
 
@@ -136,7 +144,7 @@ def make_ledger(figures: dict[str, Drawn]) -> list[Entry]:
 
 
 def _entry(claim: dict, scale: str, command: str) -> Entry:
-    known = KNOWN.get(claim["id"]) if claim["verdict"] == FAILS else None
+    known = KNOWN.get(claim["id"]) if claim["verdict"] == CONTRADICTED else None
     return Entry(**claim, topic=TOPICS[claim["id"].partition(".")[0]], scale=scale, command=command, known=known)
 
 
@@ -147,28 +155,14 @@ def _not_run(topic: Topic) -> Entry:
 def scale(figure: Drawn) -> str:
     """At which scale the numbers of a figure were measured, and whether that is the paper's or its default."""
     numbers, source = figure.numbers, figure.name.partition("_")[0]
-    if numbers.get("seeds") is not None:
-        count = len(numbers["seeds"])
-        text = f"{count} seed{'s' * (count != 1)}, {numbers.get('epochs')} epochs"
-        text = numbers.get("label") or numbers.get("scale") or text
-        if wanted := PAPER_SCALE.get(source):
-            full = all((numbers.get(key) or 0) >= value for key, value in wanted.items())
-            text += " (the paper's scale)" if full else " (reduced)"
-        return text
-    settings = figure.provenance.get("settings")
-    if settings is None:
-        return "not recorded"
-    counts = [f"{key.replace('_', ' ')} {value}" for key, value in settings.items() if _counts(key, value)]
-    default = OmegaConf.to_container(OmegaConf.load(CONF / "experiment" / f"{source}.yaml"))["figure"]
-    changed = [key for key, value in settings.items() if default.get(key) != value]
-    other = f"; not the default: {', '.join(changed)}" if changed else ""
-    return (", ".join(counts) or "exact, nothing is sampled") + other
-
-
-def _counts(key: str, value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and not key.endswith("seed")
+    text = numbers.get("scale") or "not recorded"
+    if wanted := PAPER_SCALE.get(source):
+        full = all((numbers.get(key) or 0) >= value for key, value in wanted.items())
+        return text + (" (the paper's scale)" if full else " (reduced)")
+    changed = [argument for argument in figure.provenance.get("arguments") or () if "figure." in argument]
+    return text + (f"; not the default: {', '.join(changed)}" if changed else "")
 
 
 def failing(entries: list[Entry], accept_known: bool = False) -> list[Entry]:
-    """The claims that were run and do not hold; on request without those that are known not to."""
-    return [entry for entry in entries if entry.verdict == FAILS and not (accept_known and entry.known)]
+    """The claims that were run and are contradicted; on request without those of which that is known."""
+    return [entry for entry in entries if entry.verdict == CONTRADICTED and not (accept_known and entry.known)]

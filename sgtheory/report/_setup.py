@@ -3,11 +3,10 @@
 import functools
 import math
 
-from hydra.utils import instantiate
-
-from sgtheory.figures import LABELS, Claim
+from sgtheory.claims import Claim
+from sgtheory.figures import LABELS
 from sgtheory.networks import ConvSNN, fluctuation_driven_std
-from sgtheory.neurons import LIFParameters
+from sgtheory.neurons import LIFParameters, SuperSpike
 from sgtheory.tasks.classification import ClassificationSettings
 from sgtheory.training import expand, prepare
 
@@ -88,6 +87,6 @@ def _conv_snn(mode: str) -> tuple[ConvSNN, int]:
         {k: v for k, v in config[name].items() if k not in ("_target_", "mode")} for name in ("task", "neuron")
     )
     settings, parameters = ClassificationSettings(**task), LIFParameters(**neuron)
-    net = settings.network(SHD_CHANNELS, SHD_CLASSES, parameters, instantiate(config.surrogate))
+    net = settings.network(SHD_CHANNELS, SHD_CLASSES, parameters, SuperSpike(10.0))  # weights do not depend on it
     settings.initialise(net, config.seed)
     return net, settings.time_steps(parameters.dt)

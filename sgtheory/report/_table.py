@@ -8,35 +8,38 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sgtheory.report._ledger import FAILS, HOLDS, NOT_RUN, Entry
+from sgtheory.claims import CONTRADICTED, MEASURED, NOT_RUN, QUALIFIED, REPRODUCED, UNDECIDED
+from sgtheory.report._ledger import Entry
 
 WIDE = 140  # columns from which on the ledger is a table
-COLOURS = {HOLDS: "green", FAILS: "red", NOT_RUN: "yellow"}
+COLOURS = {REPRODUCED: "green", QUALIFIED: "green", CONTRADICTED: "red", UNDECIDED: "yellow", NOT_RUN: "yellow"}
 
 
 def show_ledger(entries: Sequence[Entry], console: Console) -> None:
-    """Print the ledger, what does not hold and why, and how many claims hold."""
+    """Print the ledger, what is contradicted and why, and how many claims have which verdict."""
     console.print(_table(entries) if console.width >= WIDE else _list(entries))
     console.print()
     for entry in entries:
-        if entry.verdict == FAILS:
-            console.print(Text.assemble((entry.id, "bold red"), " does not hold", f": {because(entry)}"))
+        if entry.verdict == CONTRADICTED:
+            console.print(Text.assemble((entry.id, "bold red"), f" contradicted: {because(entry)}"))
     console.print(Text(summary(entries), "bold"))
 
 
 def because(entry: Entry) -> str:
-    """Why a claim does not hold, if that is known, else where to look."""
+    """Why a claim is contradicted, if that is known, else where to look."""
     if entry.known:
         return f"{entry.known.reason} (known, see {entry.known.document})"
     return f"{entry.measured} (new, not explained in docs/)"
 
 
 def summary(entries: Sequence[Entry]) -> str:
-    """How many claims hold, do not, and were not run."""
-    counts = {verdict: [e for e in entries if e.verdict == verdict] for verdict in (HOLDS, FAILS, NOT_RUN)}
-    known = sum(entry.known is not None for entry in counts[FAILS])
-    text = f"{len(counts[HOLDS])} of {len(entries)} claims hold, {len(counts[FAILS])} do not ({known} known)"
-    return f"{text}, {len(counts[NOT_RUN])} not run"
+    """How many claims have which verdict, and of how many contradicted ones the reason is known."""
+    counts = {verdict: sum(e.verdict == verdict for e in entries) for verdict in (*MEASURED, NOT_RUN)}
+    known = sum(entry.known is not None for entry in entries)
+    words = [f"{count} {word}" for word, count in counts.items() if count]
+    return f"{len(entries)} claims: {', '.join(words)}" + (
+        f" ({known} contradicted for a known reason)" if known else ""
+    )
 
 
 def _verdict(entry: Entry) -> Text:

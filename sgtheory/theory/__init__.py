@@ -3,6 +3,8 @@
 Everything is float64 and reproducible from a seed.
 """
 
+from sgtheory.theory._alignment import SPIKE_TIME_NEURON, DiscreteNets, SpikingNet, cosine, sign_agreement
+from sgtheory.theory._chain_rule import chain_rule_derivatives, perceptron_chain
 from sgtheory.theory._estimators import (
     BinaryConcrete,
     Estimator,
@@ -50,8 +52,10 @@ from sgtheory.theory._stochad import (
 )
 
 __all__ = [
+    "SPIKE_TIME_NEURON",
     "BinaryConcrete",
     "Circulation",
+    "DiscreteNets",
     "Estimator",
     "Exact",
     "FieldNet",
@@ -67,17 +71,21 @@ __all__ = [
     "SmoothedStochAD",
     "SpikeMatchingNet",
     "SpikeTrain",
+    "SpikingNet",
     "StochAD",
     "StochasticDerivative",
     "StochasticPerceptronNet",
     "SurrogateGradient",
     "back_propagation_through_time",
     "bernoulli_derivative",
+    "chain_rule_derivatives",
     "circulation",
+    "cosine",
     "first_output",
     "gradient_field",
     "measure",
     "pattern_probabilities",
+    "perceptron_chain",
     "psp_overlap",
     "random_objective",
     "real_time_recurrent_learning",
@@ -85,6 +93,7 @@ __all__ = [
     "riemann_sum",
     "right_share",
     "sigmoid_net",
+    "sign_agreement",
     "simulate_events",
     "smoothed_bernoulli",
     "spike_patterns",

@@ -41,6 +41,6 @@ def test_a_constant_combination_is_right_on_average_and_depends_on_the_outcome()
 
 
 def test_figure_states_the_claim():
-    (claim,) = figS3.compute()["claims"]
+    (claim,) = figS3.claims(figS3.measure())
     assert claim.id == "C12"
     assert claim.holds

@@ -10,6 +10,7 @@ import math
 import pytest
 
 from sgtheory.figures import fig2
+from sgtheory.theory import chain_rule_derivatives, perceptron_chain
 
 W, V, U = 1.1, 1.3, 0.9
 
@@ -51,12 +52,12 @@ def by_hand(beta):
 
 @pytest.mark.parametrize("beta", [1.0, 5.0, 10.0])
 def test_enumeration_agrees_with_the_definitions(beta):
-    assert fig2._derivatives(fig2._chain(W, V, U, beta)) == pytest.approx(by_hand(beta), rel=1e-12)
+    assert chain_rule_derivatives(perceptron_chain(W, V, U, beta)) == pytest.approx(by_hand(beta), rel=1e-12)
 
 
 @pytest.mark.parametrize("beta", [2.0, 5.0, 10.0])
 def test_none_of_the_chain_rules_is_the_derivative_of_the_expectation(beta):
-    values = fig2._derivatives(fig2._chain(W, V, U, beta))
+    values = chain_rule_derivatives(perceptron_chain(W, V, U, beta))
     exact = values.pop("exact")
     for value in values.values():
         assert abs(value / exact - 1) > 0.01
@@ -64,17 +65,17 @@ def test_none_of_the_chain_rules_is_the_derivative_of_the_expectation(beta):
 
 @pytest.mark.parametrize("beta", [2.0, 5.0, 10.0])
 def test_the_factors_are_not_independent(beta):
-    values = fig2._derivatives(fig2._chain(W, V, U, beta))
+    values = chain_rule_derivatives(perceptron_chain(W, V, U, beta))
     assert abs(values["expected_product"] / values["product_of_expectations"] - 1) > 0.01
 
 
 def test_they_agree_where_the_net_is_linear():
     """Negative control: as beta -> 0 the escape noise becomes linear over the potentials and all four coincide."""
-    values = fig2._derivatives(fig2._chain(W, V, U, 1e-3))
+    values = chain_rule_derivatives(perceptron_chain(W, V, U, 1e-3))
     assert [v / values["exact"] for v in values.values()] == pytest.approx([1] * 4, rel=1e-5)
 
 
 def test_figure_states_the_claim():
-    (claim,) = fig2.compute(points=21, samples=5000)["claims"]
+    (claim,) = fig2.claims(fig2.measure(points=21, samples=5000))
     assert claim.id == "C2"
     assert claim.holds

@@ -18,7 +18,7 @@ SMALL = {
     "figE1": ("figure.nets=2", "figure.samples=100", "figure.depths=[0,1]", "figure.betas=[1,10]"),
     "figE2": ("figure.nets=6", "figure.dts=[2e-3,1e-3]", "figure.betas=[1,50]", "figure.creation_paths=4"),
 }
-DRAWN_ELSEWHERE = ("fig1", "fig2", "fig3", "figS1", "figS3", "figE1")  # by test_theory_figures.py, from compute()
+DRAWN_ELSEWHERE = ("fig1", "fig2", "fig3", "figS1", "figS3", "figE1")  # by test_theory_figures.py, from measure()
 
 
 @pytest.mark.parametrize(

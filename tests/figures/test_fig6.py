@@ -37,7 +37,7 @@ def runs(det_l2=(19.0, 19.2, 19.1), sto_l2=(22.0, 22.1, 22.2), det_vr=0.10, sto_
 
 
 def verdicts(*args, **kwargs):
-    return {claim.id: claim.holds for claim in fig6.compute(runs(*args, **kwargs))["claims"]}
+    return {claim.id: claim.holds for claim in fig6.claims(fig6.measure(runs(*args, **kwargs)))}
 
 
 def test_verdicts_follow_from_the_numbers():
@@ -50,16 +50,17 @@ def test_verdicts_follow_from_the_numbers():
 def test_both_modes_and_the_same_seeds_are_needed():
     for wrong in (runs()[:3], runs()[:5], []):
         with pytest.raises(UserError, match="same seeds in both neuron modes"):
-            fig6.compute(wrong)
+            fig6.measure(wrong)
 
 
 def test_the_figure_is_written_with_its_numbers(tmp_path):
-    paths = save_figure("fig6", fig6.draw, fig6.compute(runs()), tmp_path)
+    measured = fig6.measure(runs())
+    paths = save_figure("fig6", fig6.draw, measured | {"claims": fig6.claims(measured)}, tmp_path)
     assert [p.name for p in paths] == ["fig6.png", "fig6.pdf", "fig6.json"]
     assert paths[0].read_bytes()[:4] == b"\x89PNG"
     assert paths[1].read_bytes()[:4] == b"%PDF"
     numbers = json.loads(paths[2].read_text())
-    assert [c["verdict"] for c in numbers["claims"]].count("does not hold") == 1
+    assert [c["verdict"] for c in numbers["claims"]].count("contradicted") == 1
     assert numbers["input"][3] == "0001000000"
     assert len(numbers["curves"]["l2"]["deterministic"]["mean"]) == 100
 

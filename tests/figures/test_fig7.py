@@ -89,7 +89,7 @@ def make_runs(directory, seeds=(1, 2, 3), deterministic=(), stochastic=()):
 
 
 def claims(*args, **kwargs):
-    return {claim.id: claim for claim in fig7.compute(make_runs(*args, **kwargs))["claims"]}
+    return {claim.id: claim for claim in fig7.claims(fig7.measure(make_runs(*args, **kwargs)))}
 
 
 def failing(*args, **kwargs):
@@ -137,7 +137,7 @@ def test_seeds_that_disagree_are_no_evidence_of_equality(tmp_path):
         for mode, values in (("deterministic", (0.9, 0.9)), ("escape_noise", (0.8, 0.74)))
         for seed, value in enumerate(values)
     ]
-    claim = fig7.compute(runs)["claims"][1]
+    claim = fig7.claims(fig7.measure(runs))[1]
     assert "-0.13 ± 0.38 (95 %, 2 paired seeds)" in claim.measured
     assert not claim.holds
 
@@ -160,7 +160,7 @@ def test_repeated_spikes():
 
 
 def test_accuracy_of_each_class(tmp_path):
-    accuracy = fig7.compute(make_runs(tmp_path))["class_accuracy"]["deterministic"]
+    accuracy = fig7.measure(make_runs(tmp_path))["class_accuracy"]["deterministic"]
     np.testing.assert_allclose(accuracy["own"], [0.8, 0.5, 1.0, np.nan])
     np.testing.assert_allclose(accuracy["other"], 0.25)
 
@@ -169,20 +169,20 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     good = make_runs(tmp_path)
     for wrong in (good[:3], good[:5], []):
         with pytest.raises(UserError, match="figure 7 needs the same seeds in both neuron modes"):
-            fig7.compute(wrong)
+            fig7.measure(wrong)
     with pytest.raises(UserError, match="one run for each seed"):
-        fig7.compute(good + good)
+        fig7.measure(good + good)
     other = make_runs(tmp_path / "other", (4,), stochastic={"data_name": "SHD", "epochs": 30})
     with pytest.raises(UserError, match=r"data is SHD \(regenerated\) and SHD, epochs is 20 and 30"):
-        fig7.compute(good + other)
+        fig7.measure(good + other)
 
 
 def test_the_figure_is_written_with_its_numbers(tmp_path):
     runs = make_runs(tmp_path / "runs", stochastic={"largest": (1, 0)})
-    paths = save_figure("fig7", fig7.draw, fig7.compute(runs), tmp_path)
+    paths = save_figure("fig7", fig7.draw, fig7.measure(runs), tmp_path)
     assert [p.name for p in paths] == ["fig7.png", "fig7.pdf", "fig7.json"]
     numbers = json.loads(paths[2].read_text())
-    assert numbers["label"] == (
+    assert numbers["scale"] == (
         "SHD (regenerated): 2250 training, 250 validation, 500 test samples; "
         "20 epochs, batches of 50; 3 seeds (1, 2, 3)"
     )
@@ -200,9 +200,9 @@ def test_the_figure_is_written_with_its_numbers(tmp_path):
 @pytest.mark.parametrize("layers", [1, 2])
 def test_the_number_of_hidden_layers_is_that_of_the_network(tmp_path, layers):
     network = {"layers": layers}
-    numbers = fig7.compute(make_runs(tmp_path, (1,), network, network))
+    numbers = fig7.measure(make_runs(tmp_path, (1,), network, network))
     assert list(numbers["fano"]) == [f"hidden{k}" for k in range(1, layers + 1)]
-    assert [claim.id for claim in numbers["claims"]][-1] == f"C11.{5 + layers}"
+    assert [claim.id for claim in fig7.claims(numbers)][-1] == f"C11.{5 + layers}"
     assert len(fig7.draw(numbers).axes) == 2 * (layers + 2) + 3 + 3
 
 

@@ -59,7 +59,7 @@ def failing(claims):
 
 
 def test_s2_the_claims_of_the_paper_hold_for_runs_like_the_papers():
-    claims = figS2.compute(reset_runs())["claims"]
+    claims = figS2.claims(figS2.measure(reset_runs()))
     assert [claim.id for claim in claims] == [f"C9.{number}" for number in range(1, 7)]
     assert not failing(claims)
     assert (
@@ -79,14 +79,14 @@ def test_s2_the_claims_of_the_paper_hold_for_runs_like_the_papers():
     ],
 )
 def test_s2_a_verdict_turns_when_the_records_do(changed, expected):
-    assert failing(figS2.compute(reset_runs(**changed))["claims"]) == expected
+    assert failing(figS2.claims(figS2.measure(reset_runs(**changed)))) == expected
 
 
 def test_s2_the_error_is_pooled_over_the_pairs():
     """Differences of the three seeds are 0, -j and -2j: s.d. 2j/2 = 0.02 in all 8 pairs; 16 degrees of freedom."""
     (pair, *_) = figS2._compare({"a": np.array([0.0, 0.2])}, {"a": np.zeros(2)}, 100).values()
     assert pair[1] == pytest.approx(12.706 * 0.1, rel=1e-3)
-    claim = figS2.compute(reset_runs(jitter=0.01))["claims"][0]
+    claim = figS2.claims(figS2.measure(reset_runs(jitter=0.01)))[0]
     assert f"difference +0.000 ± {2.120 * 0.02 / np.sqrt(3):.2g}" in claim.measured
     assert "95 %, 3 seeds, spread pooled" in claim.measured
 
@@ -94,12 +94,12 @@ def test_s2_the_error_is_pooled_over_the_pairs():
 def test_s2_seeds_that_disagree_are_no_evidence_of_equality():
     """Attached and detached differ by 0.06; over seeds that scatter so much, the interval would contain 0."""
     lost = LOST | {"SuperSpike": 0.06}
-    assert failing(figS2.compute(reset_runs(lost=lost, jitter=0.08))["claims"]) >= {"C9.1", "C9.2"}
+    assert failing(figS2.claims(figS2.measure(reset_runs(lost=lost, jitter=0.08)))) >= {"C9.1", "C9.2"}
 
 
 def test_s2_one_seed_has_a_binomial_error():
     """1.96 sqrt(2 * 0.9 * 0.1 / 400) = 0.042"""
-    claim = figS2.compute(reset_runs(seeds=(1,)))["claims"][0]
+    claim = figS2.claims(figS2.measure(reset_runs(seeds=(1,))))[0]
     assert "SuperSpike attached 0.9, detached 0.9, difference +0.000 ± 0.042" in claim.measured
     assert "binomial, 1 seed" in claim.measured
 
@@ -107,7 +107,7 @@ def test_s2_one_seed_has_a_binomial_error():
 def test_s2_runs_that_cannot_be_compared_are_refused():
     good = reset_runs()
     with pytest.raises(UserError, match="figure S2"):
-        figS2.compute([])
+        figS2.measure([])
     for wrong, message in (
         (good[:-1], r"figure S2 \(ScaledSuperSpike, reset attached\) needs the same seeds in both neuron modes"),
         ([r for r in good if r.config["neuron"]["reset_gradient"] == "detached"], "reset attached"),
@@ -118,11 +118,11 @@ def test_s2_runs_that_cannot_be_compared_are_refused():
         (good + reset_runs(seeds=(4,), detached={"SuperSpike": 0.9}), "the same seeds for every surrogate"),
     ):
         with pytest.raises(UserError, match=message):
-            figS2.compute(wrong)
+            figS2.measure(wrong)
 
 
 def test_s2_is_drawn_with_surrogates_in_the_order_of_their_peaks_and_others_after_them(tmp_path):
-    numbers = figS2.compute(reset_runs(detached={"RectifiedLinear": 0.8} | DETACHED))
+    numbers = figS2.measure(reset_runs(detached={"RectifiedLinear": 0.8} | DETACHED))
     assert list(numbers["beta"]) == [*DETACHED, "RectifiedLinear"]
     paths = save_figure("figS2", figS2.draw, numbers, tmp_path)
     written = json.loads(paths[2].read_text())
@@ -166,7 +166,7 @@ def sweep(distance=lambda beta, escape: 0.1, betas=(1, 10, 100), seeds=(1, 2), e
 
 def test_e3_lines_follow_from_what_was_swept():
     """Seeds are averaged, with what follows from them; noise that a deterministic network has not makes no line."""
-    numbers = figE3.compute(sweep(lambda beta, escape: beta))
+    numbers = figE3.measure(sweep(lambda beta, escape: beta))
     assert [(line["mode"], figE3._name(line["settings"])) for line in numbers["lines"]] == [
         ("deterministic", ""),
         ("escape_noise", "Erf"),
@@ -181,23 +181,23 @@ def test_e3_lines_follow_from_what_was_swept():
 
 def test_e3_any_setting_can_be_the_axis_or_a_line():
     runs = sweep(escapes=("SigmoidEscape",))
-    by_beta = figE3.compute(runs, axis="surrogate.beta")["lines"]
+    by_beta = figE3.measure(runs, axis="surrogate.beta")["lines"]
     assert [line["settings"] for line in by_beta] == [{}, {}]
     for run in runs:
         run.config["task"]["eps0"] = run.config["surrogate"]["beta"] / 100  # follows from beta: one line as before
-    assert [line["settings"] for line in figE3.compute(runs)["lines"]] == [{}, {}]
-    np.testing.assert_allclose(figE3.compute(runs, axis="task.eps0")["lines"][0]["x"], [0.01, 0.1, 1])
+    assert [line["settings"] for line in figE3.measure(runs)["lines"]] == [{}, {}]
+    np.testing.assert_allclose(figE3.measure(runs, axis="task.eps0")["lines"][0]["x"], [0.01, 0.1, 1])
     other = sweep(escapes=("SigmoidEscape",))
     for run in other:
         run.config["surrogate"]["_target_"] = "sgtheory.neurons.SigmoidDerivative"
-    lines = figE3.compute(runs + other)["lines"]
+    lines = figE3.measure(runs + other)["lines"]
     names = [(line["mode"], figE3._name(line["settings"])) for line in lines]
     surrogates = ("SigmoidDerivative", "SuperSpike")
     assert names == [(mode, name) for mode in ("deterministic", "escape_noise") for name in surrogates]
 
 
 def claims_of(*args, **kwargs):
-    return figE3.compute(sweep(*args, **kwargs))["claims"]
+    return figE3.claims(figE3.measure(sweep(*args, **kwargs)))
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,12 @@ def test_e3_runs_that_cannot_be_drawn_are_refused():
         (runs[:-1], "surrogate.beta", "the same seeds"),
     ):
         with pytest.raises(UserError, match=message):
-            figE3.compute(wrong, axis)
+            figE3.measure(wrong, axis)
 
 
 @pytest.mark.parametrize("seeds", [(1,), (1, 2)])
 def test_e3_is_drawn_with_any_number_of_values(seeds, tmp_path):
-    numbers = figE3.compute(sweep(betas=(1, 2, 5, 10, 20, 50, 100, 200), seeds=seeds))
+    numbers = figE3.measure(sweep(betas=(1, 2, 5, 10, 20, 50, 100, 200), seeds=seeds))
     paths = save_figure("figE3", figE3.draw, numbers, tmp_path)
     written = json.loads(paths[2].read_text())
     assert written["lines"][0]["x"] == [1, 2, 5, 10, 20, 50, 100, 200]

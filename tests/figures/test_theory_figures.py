@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from sgtheory.claims import from_json, to_json
 from sgtheory.figures import save_figure
-from sgtheory.figures._output import to_json
 
 SMALL = {
     "fig1": {"points": 41, "samples": 5000, "trials": 10},
@@ -28,21 +28,23 @@ HOLD = {
 @pytest.mark.parametrize("name", SMALL)
 def test_compute_and_draw(name, tmp_path):
     module = importlib.import_module(f"sgtheory.figures.{name}")
-    numbers = module.compute([], **SMALL[name])
-    again = module.compute([], **SMALL[name])
+    numbers = module.measure(**SMALL[name])
+    again = module.measure(**SMALL[name])
     assert to_json(numbers) == to_json(again)
-    written = save_figure(name, module.draw, numbers, tmp_path)
+    found = module.claims(numbers)
+    assert module.claims(from_json(to_json(numbers))) == found  # verdicts follow from what is on disk
+    written = save_figure(name, module.draw, numbers | {"claims": found}, tmp_path)
     assert [path.suffix for path in written] == [".png", ".pdf", ".json"]
     claims = json.loads(written[2].read_text())["claims"]
     assert len({claim["id"] for claim in claims}) == len(claims)
     assert all("nan" not in claim["measured"] for claim in claims)
     if name in HOLD:
-        assert {claim.id: claim.holds for claim in numbers["claims"]} == HOLD[name]
+        assert {claim.id: claim.holds for claim in found} == HOLD[name]
 
 
 def test_an_unmatched_neuron_breaks_the_claim(monkeypatch):
     """The verdict is computed: with another surrogate in place of the matched one, C1 must fail."""
     fig1 = importlib.import_module("sgtheory.figures.fig1")
     monkeypatch.setattr(fig1, "EscapeDerivative", lambda escape: fig1.SuperSpike(10.0))
-    (claim,) = fig1.compute(points=41, samples=5000)["claims"]
+    (claim,) = fig1.claims(fig1.measure(points=41, samples=5000))
     assert not claim.holds

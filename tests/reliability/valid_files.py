@@ -32,12 +32,12 @@ CONFIG = {
     "data": None,
 }
 FINISHED = {"versions": {"python": "3.11", "torch": "2.6"}, "seconds": 1.5, "epochs": 4, "from": 0}
-CLAIM = {"id": "C9.1", "statement": "a", "measured": "b", "expected": "c", "verdict": "holds"}
+CLAIM = {"id": "C9.1", "statement": "a", "measured": "b", "expected": "c", "verdict": "reproduced"}
 FIGURE = {
     "curve": {"mean": [1.0, 2.0, None]},
     "seeds": [1, 2],
     "epochs": 100,
-    "claims": [CLAIM, CLAIM | {"id": "C9.2", "verdict": "does not hold"}],
+    "claims": [CLAIM, CLAIM | {"id": "C9.2", "verdict": "contradicted"}],
     "provenance": {
         "arguments": ["experiment=fig6", "records=here"],
         "settings": {"points": 30, "smooth": 0.5},

@@ -21,7 +21,7 @@ NUMBERS = {
 }
 
 
-def write_numbers(folder, name="fig1", verdict="holds", **changed):
+def write_numbers(folder, name="fig1", verdict="reproduced", **changed):
     folder.mkdir(exist_ok=True)
     numbers = {**NUMBERS, **changed, "claims": [claim("C1", verdict)]}
     (folder / f"{name}.json").write_text(json.dumps(numbers))
@@ -58,7 +58,7 @@ CHANGES = [
     ({"raster": ["0101", "1001"]}, "raster", 1.0),
     ({"table": [{"value": 3.0}, {"value": 5.0}]}, "table[1].value", 0.2),
     ({"more": 1}, "more", np.inf),
-    ({"verdict": "does not hold"}, "verdict of C1", np.inf),
+    ({"verdict": "contradicted"}, "verdict of C1", np.inf),
 ]
 
 
@@ -87,10 +87,10 @@ def test_the_tolerance_decides(tmp_path, report_command):
 
 def test_a_verdict_that_changed_comes_first(tmp_path, report_command):
     a = write_numbers(tmp_path / "a")
-    b = write_numbers(tmp_path / "b", verdict="does not hold", beta=None, raster=["0"])
+    b = write_numbers(tmp_path / "b", verdict="contradicted", beta=None, raster=["0"])
     lines = [line for line in report_command("--diff", a, b)[1].splitlines() if "fig1.json" in line]
     assert "verdict of C1" in lines[0]
-    assert "does not hold" in lines[0]
+    assert "contradicted" in lines[0]
 
 
 def test_equal_runs_are_compared_one_to_one_whoever_ran_them(tmp_path):

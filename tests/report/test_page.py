@@ -59,7 +59,7 @@ PROVENANCE["runs"][0]["versions"] = {"python": "3.12", "processor": "Abacus 2.0"
 @pytest.fixture
 def path(write_figure):
     write_figure("fig1", [claim("C1", statement=NASTY, measured=LONG)])
-    write_figure("fig3", [claim("C3"), claim("C3.averaging", "does not hold"), claim("C4", "does not hold")])
+    write_figure("fig3", [claim("C3"), claim("C3.averaging", "contradicted"), claim("C4", "contradicted")])
     folder = write_figure(
         "fig6_quick", [claim("C10.1")], seeds=[1], epochs=300, provenance={**PROVENANCE, "settings": {"name": LONG}}
     )
@@ -146,7 +146,7 @@ def test_it_says_how_the_numbers_were_made(page):
 
 
 def test_the_command_writes_the_page_of_the_figures_that_are_there(tmp_path, report_command):
-    (tmp_path / "fig1.json").write_text((ROOT / "figures" / "fig1.json").read_text())
+    (tmp_path / "fig1.json").write_text((ROOT / "figures" / "published" / "fig1.json").read_text())
     code, out, _ = report_command("--html", "--figures", tmp_path)
     assert code == 0
     assert out.splitlines()[0] == str(tmp_path / "report.html")

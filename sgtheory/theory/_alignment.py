@@ -8,9 +8,9 @@ import torch
 
 from sgtheory.lif import Noise, lif
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
-from sgtheory.theory import psp_overlap, simulate_events, spike_time_derivatives, van_rossum
+from sgtheory.theory._spike_times import psp_overlap, simulate_events, spike_time_derivatives, van_rossum
 
-NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, reset="same")
+SPIKE_TIME_NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, reset="same")
 DETERMINISTIC = Step()
 
 
@@ -54,14 +54,14 @@ class SpikingNet:
         input_weights[:, layers[0]] = self.weights[0]
         for (pre, post), w in zip(itertools.pairwise(layers), self.weights[1:], strict=True):
             recurrent_weights[pre, post] = w
-        net = (self.input_times, self.input_channels, input_weights, recurrent_weights, NEURON)
+        net = (self.input_times, self.input_channels, input_weights, recurrent_weights, SPIKE_TIME_NEURON)
         train = simulate_events(*net, self.duration)
         by_input, by_recurrent = spike_time_derivatives(train, *net)
 
         loss, of_input, of_recurrent = 0.0, np.zeros_like(input_weights), np.zeros_like(recurrent_weights)
         for target, neuron in zip(self.targets, range(neurons)[layers[-1]], strict=True):
             mine = train.neurons == neuron
-            distance, slope = van_rossum(train.times[mine], target, NEURON)
+            distance, slope = van_rossum(train.times[mine], target, SPIKE_TIME_NEURON)
             loss += distance
             of_input += np.tensordot(slope, by_input[mine], 1)
             of_recurrent += np.tensordot(slope, by_recurrent[mine], 1)
@@ -73,7 +73,7 @@ class DiscreteNets:
     """A batch of nets of equal sizes in steps of ``dt``, with the same loss of their spikes at times n dt."""
 
     def __init__(self, nets: list[SpikingNet], dt: float, reset_gradient: str = "detached"):
-        self.parameters = replace(NEURON, dt=dt, reset_gradient=reset_gradient)
+        self.parameters = replace(SPIKE_TIME_NEURON, dt=dt, reset_gradient=reset_gradient)
         self.weights = [torch.from_numpy(np.stack(layer)) for layer in zip(*(net.weights for net in nets), strict=True)]
         steps = round(nets[0].duration / dt)
         self.inputs = torch.zeros(len(nets), steps, self.weights[0].shape[1], dtype=torch.float64)
@@ -82,10 +82,12 @@ class DiscreteNets:
             step = np.maximum(np.ceil(net.input_times / dt).astype(int) - 1, 0)
             np.add.at(spikes.numpy(), (step, net.input_channels), 1)
         grid = np.arange(steps) * dt
-        self.overlap = torch.from_numpy(psp_overlap(grid, grid, NEURON)[0])
-        with_target = [[psp_overlap(grid, t, NEURON)[0].sum(1) for t in net.targets] for net in nets]
+        self.overlap = torch.from_numpy(psp_overlap(grid, grid, SPIKE_TIME_NEURON)[0])
+        with_target = [[psp_overlap(grid, t, SPIKE_TIME_NEURON)[0].sum(1) for t in net.targets] for net in nets]
         self.with_target = torch.from_numpy(np.array(with_target)).mT  # [nets, time, outputs]
-        self.target_loss = np.array([sum(psp_overlap(t, t, NEURON)[0].sum() / 2 for t in net.targets) for net in nets])
+        self.target_loss = np.array(
+            [sum(psp_overlap(t, t, SPIKE_TIME_NEURON)[0].sum() / 2 for t in net.targets) for net in nets]
+        )
 
     def gradient(
         self,
