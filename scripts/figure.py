@@ -7,7 +7,7 @@
     python scripts/figure.py experiment=fig7 records=FOLDER       # from all finished runs in a folder
 
 Writes NAME.png, NAME.pdf and NAME.json (every number drawn, the claims, and how they were made) into the folder that
-output=FOLDER names (figures).
+output=FOLDER names (figures), and says in one line how it compares with figures/published.
 The settings of a figure and their units are in conf/experiment/NAME.yaml.
 """
 
@@ -23,11 +23,14 @@ from rich.table import Table
 from sgtheory.command import report_errors
 from sgtheory.errors import ParameterError, UserError, first_line
 from sgtheory.figures import save_figure
-from sgtheory.report import provenance
+from sgtheory.reading import read_json
+from sgtheory.report import against_published, provenance
 from sgtheory.threads import use_threads
 from sgtheory.training import Run, expand, figure_settings, find_run, load_run
 
-REFERENCE = Path(__file__).resolve().parents[1] / "data" / "reference"
+ROOT = Path(__file__).resolve().parents[1]
+REFERENCE = ROOT / "data" / "reference"
+PUBLISHED = ROOT / "figures" / "published"
 
 
 def main(arguments: list[str]) -> None:
@@ -70,6 +73,11 @@ def main(arguments: list[str]) -> None:
         raise
     show_claims(claims)
     print(*paths, sep="\n")
+    candidates = [PUBLISHED / f"{each}.json" for each in (name, figure.module)]
+    if published := next(
+        (path for path in candidates if path.is_file() and path.resolve() != paths[-1].resolve()), None
+    ):
+        print(against_published(read_json(paths[-1], "the numbers of a figure"), published))
 
 
 def finished_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:

@@ -3,7 +3,7 @@
 Reads what figures and runs have written; measures nothing but the networks of Tables 2 and 3 themselves.
 """
 
-from sgtheory.report._difference import compare, show_differences
+from sgtheory.report._difference import against_published, compare, show_differences
 from sgtheory.report._ledger import Entry, failing, find_figures, make_ledger
 from sgtheory.report._page import write_page
 from sgtheory.report._provenance import provenance
@@ -12,6 +12,7 @@ from sgtheory.report._table import show_ledger, summary
 
 __all__ = [
     "Entry",
+    "against_published",
     "compare",
     "failing",
     "find_figures",

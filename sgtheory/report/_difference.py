@@ -72,6 +72,48 @@ def compare(first: Path, second: Path, absolute: float) -> list[Difference]:
     return differences
 
 
+def against_published(numbers: dict, published: Path) -> str:
+    """One line: whether a figure has the published verdicts, and how far its numbers lie from the published ones.
+
+    Of trained figures the means over seeds are compared (``final``), in units of the published standard deviation over
+    seeds; of figures without seeds every number, relative to the largest in its array.
+
+    Args:
+        numbers: of the figure, with its ``claims``, as :func:`sgtheory.claims.to_json` gives them.
+        published: file with those of the release.
+    """
+    theirs = read_numbers(published)
+    verdicts = [{claim["id"]: claim["verdict"] for claim in side["claims"]} for side in (numbers, theirs)]
+    both = [id for id in verdicts[0] if id in verdicts[1]]
+    differ = [
+        f"{id} {verdicts[0][id]} (published: {verdicts[1][id]})" for id in both if len({v[id] for v in verdicts}) > 1
+    ]
+    found = f"other verdicts: {'; '.join(differ)}" if differ else f"same verdicts ({len(both)})"
+    trained = theirs.get("seeds") is not None and "final" in theirs
+    sides = [
+        side["final"] if trained else {k: v for k, v in side.items() if k not in NOT_NUMBERS}
+        for side in (numbers, theirs)
+    ]
+    ours, theirs = (dict(_leaves(side)) for side in sides)
+    deviations = {name: _deviation(ours[name], theirs[name], trained) for name in ours if name in theirs}
+    deviations = {name: value for name, value in deviations.items() if math.isfinite(value)}
+    name = max(deviations, key=deviations.get, default=None)
+    if name is None:
+        return f"{published}: {found}; no numbers to compare"
+    unit = " s.d. over seeds" if trained else " of the largest value"
+    return f"{published}: {found}; largest deviation {deviations[name]:.2g}{unit} ({name})"
+
+
+def _deviation(ours, theirs, seeds: bool) -> float:
+    """Difference of the means over seeds in published s.d.; without seeds the relative difference."""
+    if not seeds:
+        return relative_difference(ours, theirs)
+    arrays = all(isinstance(side, np.ndarray) and side.ndim == 1 for side in (ours, theirs))
+    if not arrays or len(theirs) < 2 or not (spread := theirs.std(ddof=1)) > 0:
+        return math.nan
+    return float(abs(ours.mean() - theirs.mean()) / spread)
+
+
 def show_differences(differences: list[Difference], tolerance: float, console: Console) -> bool:
     """Print what differs by more than ``tolerance``; returns whether nothing does."""
     beyond = [d for d in differences if not d.relative <= tolerance]

@@ -37,7 +37,8 @@ def test_every_figure_is_a_command(name, draw_command, tmp_path, capsys):
 def test_the_script_writes_where_it_is_told(script, tmp_path):
     done = script("figure.py", "experiment=figS3", "output=elsewhere", *SMALL["figS3"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "elsewhere/figS3.json"
+    assert done.stdout.splitlines()[-2] == "elsewhere/figS3.json"
+    assert "figS3.json: same verdicts (1); largest deviation" in done.stdout.splitlines()[-1]
     assert (tmp_path / "elsewhere" / "figS3.json").is_file()
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from report_cases import claim
 
-from sgtheory.report import compare
+from sgtheory.report import against_published, compare
 from sgtheory.report._difference import relative_difference
 
 pytest_plugins = ("report_fixtures",)
@@ -151,3 +151,16 @@ def test_relative_difference_of_nothing_and_of_zeros():
     assert relative_difference(np.zeros(3), np.zeros(3)) == 0
     assert relative_difference(np.array([np.nan]), np.array([np.nan])) == 0
     assert relative_difference("a", np.zeros(1)) == np.inf
+
+
+def test_a_figure_is_compared_with_the_published_one_in_one_line(tmp_path):
+    published = tmp_path / "fig6.json"
+    theirs = {"seeds": [1, 2, 3], "final": {"l2": [1.0, 2.0, 3.0], "rate": [5.0, 5.0, 5.0]}, "claims": [claim("C10")]}
+    published.write_text(json.dumps(theirs))
+    line = against_published(theirs | {"final": {"l2": [4.0, 5.0], "rate": [6.0]}}, published)
+    assert line == f"{published}: same verdicts (1); largest deviation 2.5 s.d. over seeds (l2)"
+    line = against_published(theirs | {"claims": [claim("C10", "contradicted")]}, published)
+    assert "other verdicts: C10 contradicted (published: reproduced); largest deviation 0 s.d." in line
+    theory = {"gap": 2.0, "claims": [claim("C1")]}
+    published.write_text(json.dumps(theory))
+    assert against_published(theory | {"gap": 1.5}, published).endswith("0.25 of the largest value (gap)")
