@@ -30,7 +30,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Known:
-    """Why a claim does not hold as written: one sentence, and the document that has the whole story."""
+    """Why a claim is contradicted: one sentence, and the document that has the whole story."""
 
     reason: str
     document: str
