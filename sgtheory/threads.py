@@ -10,6 +10,8 @@ import numba
 import torch
 from threadpoolctl import ThreadpoolController
 
+from sgtheory.errors import UserError
+
 
 def use_threads(number: int) -> None:
     """Compute with so many threads, or as many as there are."""
@@ -18,8 +20,32 @@ def use_threads(number: int) -> None:
     torch.set_num_threads(number)
 
 
+class _Forked:
+    """Whether this process was forked from one whose threads had computed: OpenMP's do not survive that."""
+
+    computed = forked = False
+
+    @classmethod
+    def in_child(cls) -> None:
+        cls.forked = cls.computed
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Forked.in_child)
+
+
 def use_torch_threads() -> None:
-    """Let the kernels use as many threads as ``torch.set_num_threads`` allows."""
+    """Let the kernels use as many threads as ``torch.set_num_threads`` allows.
+
+    Raises:
+        UserError: in a process that was forked after kernels had run, where they would hang or end the process.
+    """
+    if _Forked.forked:
+        raise UserError(
+            "this process was forked after sgtheory had computed with threads, which do not survive a fork: start "
+            "processes by 'spawn' or 'forkserver', or before anything is computed"
+        )
+    _Forked.computed = True
     threads = torch.get_num_threads()
     numba.set_num_threads(max(1, min(threads, numba.config.NUMBA_NUM_THREADS)))
     if torch.get_num_threads() != threads:  # when numba starts its threads, it sets the number of OpenMP's
@@ -35,6 +61,7 @@ def blas() -> ThreadpoolController:
 
 def run_blocks(function: Callable, items: Iterable) -> list:
     """``function`` of every item, on as many threads as ``torch.set_num_threads`` allows, each with one BLAS thread."""
+    use_torch_threads()
     with blas().limit(limits=1, user_api="blas"):
         if torch.get_num_threads() == 1:
             return [function(item) for item in items]
