@@ -142,19 +142,7 @@ TOPICS = {
 }
 
 KNOWN = {
-    "C3.averaging": Known("averaging over paths removes the variance and leaves the bias", "docs/theory.md"),
     "C5.small": Known("small is the angle to the mean over paths, not the distance from it", "docs/theory.md"),
-    **dict.fromkeys(
-        ("C9.5", "C9.6"),
-        Known("without recurrence, and with SMORMS3, scaling does not matter", "docs/discrepancies.md"),
-    ),
-    "C10.2": Known(
-        "there is a difference, which is the trial-to-trial noise of the stochastic network", "docs/discrepancies.md"
-    ),
-    "C11.3": Known(
-        "after 60 epochs the stochastic network is worse without noise, by less with every epoch",
-        "docs/discrepancies.md",
-    ),
     "E1.variance": Known(
         "in steep nets unbiased stochastic derivatives sometimes have the lower variance", "docs/theory.md"
     ),

@@ -118,7 +118,7 @@ def test_s2_runs_that_cannot_be_compared_are_refused():
         (good + reset_runs(seeds=(4,), detached={"SuperSpike": 0.9}), "the same seeds for every surrogate"),
     ):
         with pytest.raises(UserError, match=message):
-            figS2.measure(wrong)
+            figS2.claims(figS2.measure(wrong))
 
 
 def test_s2_is_drawn_with_surrogates_in_the_order_of_their_peaks_and_others_after_them(tmp_path):

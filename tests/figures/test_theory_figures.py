@@ -19,7 +19,7 @@ SMALL = {
 HOLD = {
     "fig1": {"C1": True},
     "fig2": {"C2": True},
-    "fig3": {"C3": True, "C3.averaging": False, "C4": True},
+    "fig3": {"C3": True, "C3.averaging": True, "C4": True},
     "figS1": {"C5": True, "C5.small": False, "C5.limit": True},
     "figS3": {"C12": True},
 }

@@ -114,8 +114,8 @@ EXIT = [
     ([claim("C1")], (), 0),
     ([claim("C1"), claim("C1.other", "contradicted")], (), 1),
     ([claim("C1"), claim("C1.other", "undecided at this scale")], ("--strict",), 0),
-    ([claim("C3.averaging", "contradicted")], (), 0),
-    ([claim("C3.averaging", "contradicted")], ("--strict",), 1),
+    ([claim("C5.small", "contradicted")], (), 0),
+    ([claim("C5.small", "contradicted")], ("--strict",), 1),
 ]
 
 
@@ -127,25 +127,25 @@ def test_the_exit_code_says_whether_something_does_not_hold(claims, options, cod
 @pytest.mark.parametrize("columns", [80, 200])
 def test_the_terminal_shows_everything_in_its_width(columns, write_figure, report_command):
     folder = write_figure(
-        "fig3",
-        [claim("C3"), claim("C3.averaging", "contradicted", statement="a [bold]path[/]", measured="[red]0.1[/]")],
+        "figS1",
+        [claim("C5"), claim("C5.small", "contradicted", statement="a [bold]path[/]", measured="[red]0.1[/]")],
     )
     code, out, _ = report_command("--figures", folder, columns=columns)
     assert code == 0
     assert max(map(len, out.splitlines())) <= columns
     flat = " ".join(out.replace("│", " ").split())
     for text in (
-        "C3.averaging",
+        "C5.small",
         "[bold]path[/]",
         "[red]0.1[/]",
         "0.25 ± 0.01",
         "a < b & b > 0",
-        "make fig3",
+        "make figS1",
         "not run",
         "make figS2",
     ):
         assert text in flat
-    assert "C3.averaging contradicted: averaging over paths removes" in flat
+    assert "C5.small contradicted: small is the angle" in flat
     assert "docs/theory.md" in flat
     assert "18 claims: 3 reproduced, 1 contradicted, 14 not run (1 contradicted for a known reason)" in flat
 

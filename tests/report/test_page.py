@@ -59,7 +59,8 @@ PROVENANCE["runs"][0]["versions"] = {"python": "3.12", "processor": "Abacus 2.0"
 @pytest.fixture
 def path(write_figure):
     write_figure("fig1", [claim("C1", statement=NASTY, measured=LONG)])
-    write_figure("fig3", [claim("C3"), claim("C3.averaging", "contradicted"), claim("C4", "contradicted")])
+    write_figure("fig3", [claim("C3"), claim("C3.averaging"), claim("C4", "contradicted")])
+    write_figure("figS1", [claim("C5.small", "contradicted")])
     folder = write_figure(
         "fig6_quick", [claim("C10.1")], seeds=[1], epochs=300, provenance={**PROVENANCE, "settings": {"name": LONG}}
     )
@@ -80,7 +81,7 @@ def test_nothing_is_loaded_from_elsewhere(page, path):
     sources = [
         a[key] for _, a in page.elements for key in ("src", "srcset", "data", "poster", "background") if key in a
     ]
-    assert len(sources) == 2
+    assert len(sources) == 3
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     style = "".join(re.findall(r"<style>(.*?)</style>", path.read_text(), flags=re.S))
     assert "url(" not in style
@@ -126,7 +127,7 @@ def test_every_claim_is_on_the_page_with_its_verdict(page, path):
         assert entry.command in text
         if entry.verdict != "not run":
             assert all(" ".join(part.split()) in text for part in (entry.statement, entry.measured, entry.expected))
-    assert "C3.averaging contradicted : averaging over paths" in text.replace("contradicted:", "contradicted :")
+    assert "C5.small contradicted : small is the angle" in text.replace("contradicted:", "contradicted :")
 
 
 def test_it_says_how_the_numbers_were_made(page):
