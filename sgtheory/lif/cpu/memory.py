@@ -3,6 +3,7 @@
 import math
 import weakref
 from collections import deque
+from functools import cache
 from threading import Lock
 
 import numpy as np
@@ -99,7 +100,12 @@ def empty_array(shape: tuple[int, ...], dtype) -> np.ndarray:
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """:func:`empty_array` as a tensor."""
-    return torch.from_numpy(empty_array(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+    return torch.from_numpy(empty_array(shape, _numpy_dtype(dtype)))
+
+
+@cache
+def _numpy_dtype(dtype: torch.dtype) -> np.dtype:
+    return torch.empty(0, dtype=dtype).numpy().dtype
 
 
 def empty_cache() -> None:
