@@ -50,7 +50,7 @@ class LIFParameters:
         require_choice(("next", "same"), reset=self.reset)
         require_choice(("attached", "detached"), reset_gradient=self.reset_gradient)
         if not is_number(self.delay) or self.delay not in (0, 1):
-            raise ParameterError("delay", self.delay, "must be 0 or 1")
+            raise ParameterError("delay", self.delay, "must be one of 0, 1")
         convert(self, float, "threshold")
         convert(self, int, "delay")
 

@@ -183,5 +183,5 @@ def test_what_is_no_number_is_refused(value):
         with pytest.raises(ParameterError):
             make(value)
     assert LIFParameters(delay=1.0) == LIFParameters(delay=1)
-    with pytest.raises(ParameterError, match=r"delay = 0.5: must be 0 or 1"):
+    with pytest.raises(ParameterError, match=r"delay = 0.5: must be one of 0, 1"):
         LIFParameters(delay=0.5)
