@@ -75,7 +75,9 @@ def write_sound(path):
 
 def hear(path):
     """What recordings_to_spikes makes of a sound, but for the ear."""
-    ear = types.SimpleNamespace(channels=700, spikes=lambda sound, rate, rng: (sound[:3], np.arange(len(sound[:3]))))
+    ear = types.SimpleNamespace(
+        channels=700, spikes=lambda sound, rate, rng: (abs(sound[:3]), np.arange(len(sound[:3])))
+    )
     return recordings_to_spikes(path.parents[1], files=[path.name], ear=ear)
 
 
