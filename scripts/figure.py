@@ -7,7 +7,8 @@
     python scripts/figure.py experiment=fig7 records=FOLDER       # from all finished runs in a folder
 
 Writes NAME.png, NAME.pdf and NAME.json (every number drawn, the claims, and how they were made) into the folder that
-output=FOLDER names (figures), and says in one line how it compares with figures/published.
+output=FOLDER names (figures), and says in one line how it compares with figures/published. Prints a line for each
+claim; with --long also what was measured and what is expected.
 The settings of a figure and their units are in conf/experiment/NAME.yaml.
 """
 
@@ -16,15 +17,12 @@ import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from sgtheory.command import report_errors
 from sgtheory.errors import ParameterError, UserError, first_line
 from sgtheory.figures import save_figure
 from sgtheory.reading import read_json
-from sgtheory.report import against_published, provenance
+from sgtheory.report import against_published, provenance, show_claims
 from sgtheory.threads import use_threads
 from sgtheory.training import Run, expand, figure_settings, find_run, load_run
 
@@ -36,8 +34,8 @@ PUBLISHED = ROOT / "figures" / "published"
 def main(arguments: list[str]) -> None:
     use_threads(1)  # the tensors are small, and how a sum is divided among threads changes its last digits
     own = {"output": "figures", "records": None}
-    overrides = []
-    for argument in arguments:
+    long, overrides = "--long" in arguments, []
+    for argument in filter("--long".__ne__, arguments):
         key, _, value = argument.partition("=")
         if key in own:
             own[key] = value
@@ -71,7 +69,7 @@ def main(arguments: list[str]) -> None:
             reason = f"{type(error).__name__}: {first_line(error)}"
             raise UserError(f"records={own['records']}: {name} cannot be drawn from these runs ({reason})") from None
         raise
-    show_claims(claims)
+    show_claims(claims, long)
     print(*paths, sep="\n")
     candidates = [PUBLISHED / f"{each}.json" for each in (name, figure.module)]
     if published := next(
@@ -106,17 +104,6 @@ def no_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
     if len(configs) > 1:
         raise UserError(f"{name} needs one value for every setting, not {len(configs)} combinations of several")
     return []
-
-
-def show_claims(claims) -> None:
-    table = Table(title=None, show_lines=True)
-    for column in ("claim", "statement", "measured", "expected", "verdict"):
-        table.add_column(column, overflow="fold")
-    for claim in claims:
-        colour = "green" if claim.holds else "red"
-        texts = (escape(text) for text in (claim.id, claim.statement, claim.measured, claim.expected))
-        table.add_row(*texts, f"[{colour}]{claim.verdict}[/]")
-    Console().print(table)
 
 
 if __name__ == "__main__":

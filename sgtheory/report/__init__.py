@@ -8,7 +8,7 @@ from sgtheory.report._ledger import Entry, failing, find_figures, make_ledger
 from sgtheory.report._page import write_page
 from sgtheory.report._provenance import provenance
 from sgtheory.report._quick import measure_quickly
-from sgtheory.report._table import show_ledger, summary
+from sgtheory.report._table import show_claims, show_ledger, summary
 
 __all__ = [
     "Entry",
@@ -19,6 +19,7 @@ __all__ = [
     "make_ledger",
     "measure_quickly",
     "provenance",
+    "show_claims",
     "show_differences",
     "show_ledger",
     "summary",

@@ -99,9 +99,9 @@ def against_published(numbers: dict, published: Path) -> str:
     deviations = {name: value for name, value in deviations.items() if math.isfinite(value)}
     name = max(deviations, key=deviations.get, default=None)
     if name is None:
-        return f"{published}: {found}; no numbers to compare"
+        return f"published {published.name}: {found}; no numbers to compare"
     unit = " s.d. over seeds" if trained else " of the largest value"
-    return f"{published}: {found}; largest deviation {deviations[name]:.2g}{unit} ({name})"
+    return f"published {published.name}: {found}; largest deviation {deviations[name]:.2g}{unit} ({name})"
 
 
 def _deviation(ours, theirs, seeds: bool) -> float:

@@ -8,7 +8,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sgtheory.claims import CONTRADICTED, MEASURED, NOT_RUN, QUALIFIED, REPRODUCED, UNDECIDED
+from sgtheory.claims import CONTRADICTED, MEASURED, NOT_RUN, QUALIFIED, REPRODUCED, UNDECIDED, Claim
 from sgtheory.report._ledger import Entry
 
 WIDE = 140  # columns from which on the ledger is a table
@@ -23,6 +23,20 @@ def show_ledger(entries: Sequence[Entry], console: Console) -> None:
         if entry.verdict == CONTRADICTED:
             console.print(Text.assemble((entry.id, "bold red"), f" contradicted: {because(entry)}"))
     console.print(Text(summary(entries), "bold"))
+
+
+def show_claims(claims: Sequence[Claim], long: bool) -> None:
+    """Print a line for each claim of a figure: id, verdict, statement; with ``long`` what was measured and expected."""
+    console, lines = Console(highlight=False), Table.grid(padding=(0, 2))
+    lines.add_column(no_wrap=True)
+    lines.add_column(no_wrap=True)
+    lines.add_column(overflow="fold")
+    for claim in claims:
+        lines.add_row(Text(claim.id, "bold"), Text(claim.verdict, COLOURS[claim.verdict]), Text(claim.statement))
+        if long:
+            for label in ("measured", "expected"):
+                lines.add_row("", Text(label, "dim"), Text(getattr(claim, label)))
+    console.print(lines)
 
 
 def because(entry: Entry) -> str:

@@ -26,7 +26,10 @@ DRAWN_ELSEWHERE = ("fig1", "fig2", "fig3", "figS1", "figS3", "figE1")  # by test
 )
 def test_every_figure_is_a_command(name, draw_command, tmp_path, capsys):
     draw_command(f"experiment={name}", f"output={tmp_path}", *SMALL[name])
-    assert "verdict" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    for claim in json.loads((tmp_path / f"{name}.json").read_text())["claims"]:
+        assert claim["id"] in printed
+        assert claim["verdict"] in printed
     assert {path.name for path in tmp_path.iterdir()} == {f"{name}.{suffix}" for suffix in ("png", "pdf", "json")}
     assert json.loads((tmp_path / f"{name}.json").read_text())["claims"]
     if name == "fig5":
@@ -38,7 +41,10 @@ def test_the_script_writes_where_it_is_told(script, tmp_path):
     done = script("figure.py", "experiment=figS3", "output=elsewhere", *SMALL["figS3"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-2] == "elsewhere/figS3.json"
-    assert "figS3.json: same verdicts (1); largest deviation" in done.stdout.splitlines()[-1]
+    assert "published figS3.json: same verdicts (1); largest deviation" in done.stdout.splitlines()[-1]
+    (claim,) = [line for line in done.stdout.splitlines() if line.startswith("C12")]
+    assert "reproduced" in claim
+    assert "measured" not in done.stdout
     assert (tmp_path / "elsewhere" / "figS3.json").is_file()
 
 

@@ -158,7 +158,7 @@ def test_a_figure_is_compared_with_the_published_one_in_one_line(tmp_path):
     theirs = {"seeds": [1, 2, 3], "final": {"l2": [1.0, 2.0, 3.0], "rate": [5.0, 5.0, 5.0]}, "claims": [claim("C10")]}
     published.write_text(json.dumps(theirs))
     line = against_published(theirs | {"final": {"l2": [4.0, 5.0], "rate": [6.0]}}, published)
-    assert line == f"{published}: same verdicts (1); largest deviation 2.5 s.d. over seeds (l2)"
+    assert line == f"published {published.name}: same verdicts (1); largest deviation 2.5 s.d. over seeds (l2)"
     line = against_published(theirs | {"claims": [claim("C10", "contradicted")]}, published)
     assert "other verdicts: C10 contradicted (published: reproduced); largest deviation 0 s.d." in line
     theory = {"gap": 2.0, "claims": [claim("C1")]}
