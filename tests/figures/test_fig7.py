@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sgtheory.claims import CONTRADICTED, UNDECIDED
 from sgtheory.errors import UserError
 from sgtheory.figures import fig7, save_figure
 from sgtheory.training import load_run
@@ -149,6 +150,17 @@ def test_one_seed_has_a_binomial_error_and_says_so(tmp_path):
     assert "-0.03 ± 0.049 (95 %, binomial error of 250 samples, 1 seed)" in claim.measured
     assert claim.holds
     assert failing(tmp_path / "far", **one, stochastic={"validation": 0.87}) == {"C11.2"}
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [((0,), UNDECIDED), ((0, 1, 2), CONTRADICTED)])
+def test_one_seed_decides_nothing_at_the_scale_of_the_paper(seeds, verdict, tmp_path):
+    runs = [
+        write_run(tmp_path, mode, seed, validation=0.9, own=0.9, other=0.7 + 0.001 * seed)
+        for mode in ("deterministic", "escape_noise")
+        for seed in seeds
+    ]
+    numbers = fig7.measure(runs) | {"epochs": fig7.PAPER_EPOCHS, "training_samples": fig7.PAPER_SAMPLES}
+    assert {claim.id: claim.verdict for claim in fig7.claims(numbers)}["C11.3"] == verdict
 
 
 def test_repeated_spikes():
