@@ -1,5 +1,7 @@
 """The CPU backend: what sgtheory.lif._reference defines, compiled by numba."""
 
+from functools import wraps
+
 import numpy as np
 import torch
 
@@ -11,7 +13,19 @@ from sgtheory.threads import run_blocks
 __all__ = ["layer", "network", "readout"]
 
 
-@torch.compiler.disable  # the kernels are compiled already, and cannot be traced
+def outside_graphs(operation):
+    """torch.compiler.disable, called when something is compiled: what it imports takes a second."""
+
+    @wraps(operation)
+    def run(*args):
+        if torch.compiler.is_compiling():
+            return torch.compiler.disable(operation)(*args)
+        return operation(*args)
+
+    return run
+
+
+@outside_graphs
 def layer(inputs, parameters, surrogate, escape, noise, recurrent, potential=True):
     """See :func:`sgtheory.lif._reference.layer`."""
     if recurrent is None and inputs.ndim == 3:
@@ -23,7 +37,7 @@ def layer(inputs, parameters, surrogate, escape, noise, recurrent, potential=Tru
     return spikes, u if potential else None
 
 
-@torch.compiler.disable
+@outside_graphs
 def network(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, count, recompute):
     """See :func:`sgtheory.lif._reference.network`."""
     if not count:
