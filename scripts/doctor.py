@@ -107,8 +107,7 @@ def backends() -> Iterator[Finding]:
 
 def data(directory: str) -> Iterator[Finding]:
     """Data sets that are there, with checksums, and whether results can be written."""
-    from sgtheory.data import identify_dataset
-    from sgtheory.data._shd import SHD_MD5
+    from sgtheory.data import SHD_MD5, identify_dataset
 
     found = identify_dataset("auto", directory)
     if found["name"] == "shd":

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from sgtheory.command import parse, report_errors
 from sgtheory.data import fetch_radcliffe, fetch_shd, load_shd
-from sgtheory.data._command import parse, report_errors
 from sgtheory.errors import UserError
 
 SETTINGS = {

@@ -24,7 +24,7 @@ from sgtheory.figures import save_figure
 from sgtheory.reading import read_json
 from sgtheory.report import against_published, provenance, show_claims
 from sgtheory.threads import use_threads
-from sgtheory.training import Run, expand, figure_settings, find_run, load_run
+from sgtheory.training import FINISHED, Run, expand, figure_settings, find_run, load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "data" / "reference"
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> None:
 
 
 def finished_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
-    missing = [run for config in configs if not ((run := find_run(config)) / "finished.json").is_file()]
+    missing = [run for config in configs if not ((run := find_run(config)) / FINISHED).is_file()]
     if missing:
         command = f"python scripts/train.py -m {' '.join(overrides)}"
         raise UserError(f"{len(missing)} of {len(configs)} runs are not finished ({missing[0]} ...): run {command}")
@@ -89,7 +89,7 @@ def finished_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
 def recorded_runs(figure: str, records: str) -> list[Run]:
     """All finished runs in a folder, or in the package's own reference records of a figure."""
     folder = REFERENCE / figure if records == "reference" else Path(records)
-    found = sorted(path.parent for path in folder.rglob("finished.json"))
+    found = sorted(path.parent for path in folder.rglob(FINISHED))
     if not found:
         raise UserError(f"records={records}: there are no finished runs of {figure} in {folder}")
     return [load_run(directory) for directory in found]

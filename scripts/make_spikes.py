@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from rich.progress import MofNCompleteColumn, Progress
 
+from sgtheory.command import parse, report_errors
 from sgtheory.data import recordings_to_spikes, write_shd
-from sgtheory.data._command import parse, report_errors
 from sgtheory.errors import UserError
 
 ARGUMENTS = {"AUDIO_DIR": "folder with the recordings", "OUT.h5": "file to write"}

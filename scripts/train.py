@@ -12,7 +12,8 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from sgtheory.command import report_errors, start
+from sgtheory.command import report_errors
+from sgtheory.training import start
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach report_errors, which makes one sentence of them
 

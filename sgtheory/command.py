@@ -1,82 +1,95 @@
-"""What the scripts do with a composed configuration, and how their errors end."""
+"""What the scripts share: arguments KEY=VALUE, and how a program ends after an error."""
 
+import argparse
 import contextlib
-import functools
 import logging
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from collections.abc import Iterator, Mapping, Sequence
 
 from sgtheory.errors import UserError, disk_sentence, first_line, is_out_of_memory
-from sgtheory.threads import use_threads
-from sgtheory.training._config import fingerprint, identity, one_sentence, prepare
-from sgtheory.training._loggers import make_logger
-from sgtheory.training._progress import SampleProgress
-from sgtheory.training._runner import Interrupted, run_task
 
-log = logging.getLogger("sgtheory")
 CONFIGURATION = ("hydra", "omegaconf", "antlr4")  # whose errors are about what the user has written
 
 
-def start(config: DictConfig, directory: Path) -> bool:
-    """Build, check and run what ``config`` describes in ``directory``; see :func:`sgtheory.training.run_task`."""
-    try:
-        if config.figure and not config.figure.trained:
-            name = config.experiment
-            raise UserError(f"experiment={name} needs no training: run python scripts/figure.py experiment={name}")
-        parts = identity(config)
-        task, trainer = prepare(config, SampleProgress())
-        if replay := getattr(task, "replay", None):
-            log.info("%s written", replay.run())
-            with contextlib.suppress(OSError):
-                directory.rmdir()  # it is not a run; stays if it holds something
-            return True
-    except BaseException:
-        with contextlib.suppress(OSError):
-            directory.rmdir()  # made before the configuration was checked; stays if it holds a run
-        raise
-    # a job of submitit has the CPUs that it asked for; otherwise the libraries know how many to use
-    if threads := trainer.threads or launcher().get("cpus_per_task"):
-        use_threads(threads)
-    logger = functools.partial(make_logger, config, fingerprint(parts))
-    try:
-        return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
-    except Interrupted as error:
-        if launcher().get("_target_", "").endswith(".BasicLauncher"):  # would go on with the next run
-            sys.exit(fail(str(error), 128 + error.number))
-        raise
+class Interrupted(Exception):
+    """A signal asked the program to stop, and what it had done is saved."""
+
+    def __init__(self, number: int):
+        super().__init__(f"interrupted by {signal.Signals(number).name}; the same command goes on from here")
+        self.number, self.exit_code = number, 128 + number
+
+    def __reduce__(self):
+        return type(self), (self.number,)
 
 
-def launcher() -> Mapping:
-    """Settings of what runs the sweep that this run is part of; empty for a single run."""
-    sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-    return HydraConfig.get().launcher if sweeping else {}
+def parse(description: str, positional: Mapping[str, str], settings: Mapping[str, str], arguments: Sequence[str]):
+    """Positional arguments and settings of a command line.
+
+    Args:
+        description: shown by ``--help``.
+        positional: name and meaning of each positional argument.
+        settings: ``key=default`` and meaning of each setting.
+        arguments: of the command line.
+
+    Returns:
+        The positional arguments, and a dict of the settings that were given.
+
+    Raises:
+        UserError: if an argument is missing, or a setting is unknown or has no value.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=" ".join(["%(prog)s", *positional, "[KEY=VALUE ...]"]),
+        epilog="settings:\n" + "\n".join(f"  {key:<34}{meaning}" for key, meaning in settings.items()),
+        exit_on_error=False,
+    )
+    for name, meaning in positional.items():
+        parser.add_argument(name, nargs="?", help=meaning)
+    given, rest = parser.parse_known_args([a for a in arguments if "=" not in a])
+    values = [getattr(given, name) for name in positional]
+    if rest:
+        raise UserError(f"{rest[0]!r} is not an argument of this command: see --help")
+    if None in values:
+        raise UserError(f"{list(positional)[values.index(None)]} is missing: see --help")
+    known = [key.split("=")[0] for key in settings]
+    chosen = dict(a.split("=", 1) for a in arguments if "=" in a)
+    for key, value in chosen.items():
+        if key not in known:
+            raise UserError(f"there is no setting {key!r}: the settings are {', '.join(known)}")
+        if not value:
+            raise UserError(f"{key}= has no value")
+    return values, chosen
+
+
+def one_sentence(error: Exception) -> str:
+    """The message of a configuration error of Hydra or OmegaConf on one line, with the full key.
+
+    A user's mistake that was found while an interpolation was resolved speaks for itself.
+    """
+    cause = error
+    while cause := cause.__context__:
+        if isinstance(cause, UserError):
+            return str(cause)
+    text = " ".join(line.strip() for line in str(error).splitlines() if "object_type=" not in line)
+    text = text.split(" Config search path:")[0].replace(" full_key: ", ", key ").strip()
+    return " ".join(text.split())
 
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
     """End the program with one sentence on stderr.
 
-    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if the disk failed, memory was
+    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if network or disk failed, memory was
     not enough, or a job could not be submitted or was lost.
     """
     logging.captureWarnings(True)
     try:
         yield
-    except (HydraException, OmegaConfBaseException) as error:
-        sys.exit(fail(one_sentence(error)))
-    except UserError as error:
-        sys.exit(fail(str(error)))
-    except Interrupted as error:
-        sys.exit(fail(str(error), 128 + error.number))
+    except (UserError, Interrupted) as error:
+        sys.exit(fail(str(error), error.exit_code))
     except KeyboardInterrupt:
         sys.exit(fail("interrupted", 128 + signal.SIGINT))
     except OSError as error:
@@ -84,9 +97,10 @@ def report_errors() -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             sys.exit(fail(f"there is not enough memory for this: {first_line(error)}", 1))
-        if _raised_in(error) in CONFIGURATION:
+        package = type(error).__module__.partition(".")[0]
+        if package in CONFIGURATION or _raised_in(error) in CONFIGURATION:
             sys.exit(fail(one_sentence(error)))
-        if type(error).__module__.partition(".")[0] != "submitit":
+        if package != "submitit":
             raise
         where = "logs: .submitit in the folder of the runs; the same command goes on from there"
         sys.exit(fail(f"{first_line(error)} ({where})", 1))

@@ -9,6 +9,8 @@ from numbers import Integral, Real
 class UserError(Exception):
     """Something that the user gave cannot be used; the message is one sentence that says what would be right."""
 
+    exit_code = 2  # of a program that it ends
+
 
 class ParameterError(UserError, ValueError):
     """A parameter is outside of its allowed values.

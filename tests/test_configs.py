@@ -8,9 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step, SuperSpike, SurrogateDerivative
-from sgtheory.tasks.loop_integral import SPIKE_MATCHING_NEURON, LoopIntegralSettings
-from sgtheory.training import expand, figure_settings, find_run, prepare
-from sgtheory.training._sweep import CONF
+from sgtheory.theory import SPIKE_MATCHING_NEURON, LoopIntegralSettings
+from sgtheory.training import CONF, expand, figure_settings, find_run, prepare
 
 SURROGATES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -195,7 +194,8 @@ def test_a_mistake_gets_one_sentence(override, message, tmp_path, monkeypatch, c
     """In this process, through the same functions as the script, to be quick."""
     import torch
 
-    from sgtheory.command import report_errors, start
+    from sgtheory.command import report_errors
+    from sgtheory.training import start
 
     if override == "trainer.device=cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU here")

@@ -32,6 +32,8 @@ Progress = Callable[[str, int, int | None], None]
 class DownloadError(UserError):
     """A file could not be fetched; the message says why and what to do."""
 
+    exit_code = 1
+
 
 class NotThere(DownloadError):
     """The server has no such file."""

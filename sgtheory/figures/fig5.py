@@ -9,15 +9,15 @@ from sgtheory.claims import Claim
 from sgtheory.errors import require_choice
 from sgtheory.figures._output import panel_letter
 from sgtheory.neurons import SigmoidDerivative
-from sgtheory.tasks.loop_integral import (
+from sgtheory.theory import (
     TABLE_NETS,
     LoopIntegralSettings,
     build_loop,
     build_net,
     conservative_fields,
     integrate_loop,
+    riemann_sum,
 )
-from sgtheory.theory import riemann_sum
 
 TRUE = "0.35"
 SHADES = ("#F2CF66", "#EBB400", "#9C7500")

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sgtheory.errors import UserError
-from sgtheory.report._ledger import read_numbers
-from sgtheory.training import Run, load_run
+from sgtheory.report._ledger import read_figure
+from sgtheory.training import FINISHED, Run, load_run
 
 TAIL = 0.1  # records are compared by their mean over this last part of the epochs
 SHOWN = 40  # lines of the table
@@ -59,7 +59,7 @@ def compare(first: Path, second: Path, absolute: float) -> list[Difference]:
         if not folder.is_dir():
             raise UserError(f"{folder} is not a folder of figures or runs")
     figures = [_figures(folder) for folder in folders]
-    runs = [[load_run(path.parent) for path in sorted(folder.rglob("finished.json"))] for folder in folders]
+    runs = [[load_run(path.parent) for path in sorted(folder.rglob(FINISHED))] for folder in folders]
     groups = _matched(*runs)
     in_common = set(figures[0]) & set(figures[1]) or any(a and b for a, b in groups.values())
     if not in_common:
@@ -82,7 +82,7 @@ def against_published(numbers: dict, published: Path) -> str:
         numbers: of the figure, with its ``claims``, as :func:`sgtheory.claims.to_json` gives them.
         published: file with those of the release.
     """
-    theirs = read_numbers(published)
+    theirs = read_figure(published)
     verdicts = [{claim["id"]: claim["verdict"] for claim in side["claims"]} for side in (numbers, theirs)]
     both = [id for id in verdicts[0] if id in verdicts[1]]
     differ = [
@@ -141,7 +141,7 @@ def _figures(folder: Path) -> dict[str, dict]:
     """The numbers of the figures in a folder, without how they were made, with the verdicts of their claims."""
     figures = {}
     for path in sorted(folder.glob("*.json")):
-        numbers = read_numbers(path)
+        numbers = read_figure(path)
         verdicts = {f"{VERDICT} of {claim['id']}": claim["verdict"] for claim in numbers["claims"]}
         figures[path.name] = {k: v for k, v in numbers.items() if k not in NOT_NUMBERS} | verdicts
     return figures

@@ -76,7 +76,7 @@ class Drawn:
         return command(self.name, self.provenance)
 
 
-def read_numbers(path: Path) -> dict:
+def read_figure(path: Path) -> dict:
     """The numbers of a figure, with its claims checked to be claims.
 
     Raises:
@@ -115,7 +115,7 @@ def find_figures(folder: Path) -> dict[str, Drawn]:
         names = [source + profile for profile in PROFILES]
         paths = [place / f"{name}.json" for name in names for place in (Path(folder), Path(folder) / PUBLISHED)]
         if path := next(filter(Path.is_file, paths), None):
-            found[source] = Drawn(path.stem, path.parent, read_numbers(path))
+            found[source] = Drawn(path.stem, path.parent, read_figure(path))
     return found
 
 

@@ -25,6 +25,18 @@ from sgtheory.theory._loop_nets import (
     SpikeMatchingNet,
     StochasticPerceptronNet,
 )
+from sgtheory.theory._loops import (
+    SPIKE_MATCHING_NEURON,
+    TABLE_NETS,
+    TABLE_SURROGATES,
+    LoopIntegralSettings,
+    build_loop,
+    build_net,
+    conservative_fields,
+    differs_from_zero,
+    integrate_loop,
+    loop_integral,
+)
 from sgtheory.theory._perceptron import (
     Objective,
     PerceptronNet,
@@ -52,7 +64,10 @@ from sgtheory.theory._stochad import (
 )
 
 __all__ = [
+    "SPIKE_MATCHING_NEURON",
     "SPIKE_TIME_NEURON",
+    "TABLE_NETS",
+    "TABLE_SURROGATES",
     "BinaryConcrete",
     "Circulation",
     "DiscreteNets",
@@ -62,6 +77,7 @@ __all__ = [
     "FiniteDifferences",
     "ForwardSensitivities",
     "Loop",
+    "LoopIntegralSettings",
     "Objective",
     "PerceptronNet",
     "Quality",
@@ -78,11 +94,17 @@ __all__ = [
     "SurrogateGradient",
     "back_propagation_through_time",
     "bernoulli_derivative",
+    "build_loop",
+    "build_net",
     "chain_rule_derivatives",
     "circulation",
+    "conservative_fields",
     "cosine",
+    "differs_from_zero",
     "first_output",
     "gradient_field",
+    "integrate_loop",
+    "loop_integral",
     "measure",
     "pattern_probabilities",
     "perceptron_chain",

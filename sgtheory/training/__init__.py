@@ -3,32 +3,53 @@
 This layer knows of Hydra and wandb; nothing below does.
 """
 
+from sgtheory.training._checkpoint import load_checkpoint, restore_checkpoint, save_checkpoint
 from sgtheory.training._collect import Collection, collect, companions, widen
-from sgtheory.training._config import NeuronSettings, TaskContext, TrainerSettings, figure_settings, find_run, prepare
+from sgtheory.training._config import (
+    NeuronSettings,
+    TaskContext,
+    TrainerSettings,
+    build,
+    figure_settings,
+    find_run,
+    identity,
+    prepare,
+    run_name,
+)
 from sgtheory.training._evaluate import evaluate, update_run
-from sgtheory.training._records import FINISHED, Records, Run, load_run
-from sgtheory.training._runner import Interrupted, run_task, versions
+from sgtheory.training._records import COLUMNS, FINISHED, Records, Run, load_run, read_config, read_records
+from sgtheory.training._runner import run_task, versions
+from sgtheory.training._start import start
 from sgtheory.training._sweep import CONF, expand
 
 __all__ = [
+    "COLUMNS",
     "CONF",
     "FINISHED",
     "Collection",
-    "Interrupted",
     "NeuronSettings",
     "Records",
     "Run",
     "TaskContext",
     "TrainerSettings",
+    "build",
     "collect",
     "companions",
     "evaluate",
     "expand",
     "figure_settings",
     "find_run",
+    "identity",
+    "load_checkpoint",
     "load_run",
     "prepare",
+    "read_config",
+    "read_records",
+    "restore_checkpoint",
+    "run_name",
     "run_task",
+    "save_checkpoint",
+    "start",
     "update_run",
     "versions",
     "widen",

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sgtheory import __version__
+from sgtheory.command import one_sentence
 from sgtheory.data import identify_dataset
 from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive, require_word
 from sgtheory.lif import BACKENDS
@@ -85,20 +86,6 @@ class TaskContext:
     trainer: TrainerSettings
     data: dict
     progress: Callable[[int, int], None] | None = None  # of making a data set: samples that are ready, and all
-
-
-def one_sentence(error: Exception) -> str:
-    """The message of a configuration error of Hydra or OmegaConf on one line, with the full key.
-
-    A user's mistake that was found while an interpolation was resolved speaks for itself.
-    """
-    cause = error
-    while cause := cause.__context__:
-        if isinstance(cause, UserError):
-            return str(cause)
-    text = " ".join(line.strip() for line in str(error).splitlines() if "object_type=" not in line)
-    text = text.split(" Config search path:")[0].replace(" full_key: ", ", key ").strip()
-    return " ".join(text.split())
 
 
 def _settings(cls: type, config: DictConfig, key: str):

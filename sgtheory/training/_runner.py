@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from sgtheory import __version__
+from sgtheory.command import Interrupted
 from sgtheory.errors import UserError
 from sgtheory.files import atomic_path, remove_temporaries
 from sgtheory.reading import read_json
@@ -28,17 +29,6 @@ log = logging.getLogger("sgtheory")
 SOFTWARE = ("torch", "numpy", "numba", "scipy", "hydra-core", "h5py", "pandas", "matplotlib", "triton")
 BEFORE_TIME_LIMIT = getattr(signal, "SIGUSR2", None)  # sent by batch systems; Windows does not have it
 STOP_SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, BEFORE_TIME_LIMIT)))
-
-
-class Interrupted(Exception):
-    """A signal asked the run to stop; a checkpoint was saved."""
-
-    def __init__(self, number: int):
-        super().__init__(f"interrupted by {signal.Signals(number).name}; the same command goes on from here")
-        self.number = number
-
-    def __reduce__(self):
-        return type(self), (self.number,)
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from server import Server
 
+from sgtheory.command import report_errors
 from sgtheory.data import DownloadError, SpikeDataset, fetch_radcliffe, fetch_shd, write_shd
-from sgtheory.data._command import report_errors
 from sgtheory.data._download import RADCLIFFE_FILE, NotThere, download
 from sgtheory.errors import UserError
 

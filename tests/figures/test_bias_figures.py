@@ -8,8 +8,7 @@ import pytest
 from sgtheory.errors import ParameterError
 from sgtheory.figures import fig4, fig5, figE2, save_figure
 from sgtheory.neurons import SigmoidEscape, SuperSpike
-from sgtheory.tasks.loop_integral import TABLE_NETS
-from sgtheory.theory import SPIKE_TIME_NEURON, DiscreteNets, SpikingNet, cosine, sign_agreement, van_rossum
+from sgtheory.theory import SPIKE_TIME_NEURON, TABLE_NETS, DiscreteNets, SpikingNet, cosine, sign_agreement, van_rossum
 
 SMALL = {
     "fig4": (fig4, {"line_points": 401, "contour_points": 21, "random_nets": 1000}),

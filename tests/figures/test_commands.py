@@ -5,7 +5,7 @@ import subprocess
 
 import pytest
 
-from sgtheory.training._sweep import CONF
+from sgtheory.training import CONF
 
 SMALL = {
     "fig1": ("figure.points=41", "figure.samples=500", "figure.trials=10"),

@@ -1,5 +1,6 @@
 """Parts of the compiled layers on their own: products, events, wires of a convolution, spikes with escape noise."""
 
+import math
 import os
 
 import numpy as np
@@ -7,11 +8,18 @@ import pytest
 import torch
 from numba import njit
 
-from sgtheory.lif._fused import EXPONENTIAL_THRESHOLD, SIGMOID_THRESHOLD
+from sgtheory.lif._fused import EXPONENTIAL_THRESHOLD, GIVEN_SURROGATE, SIGMOID_THRESHOLD, surrogate_kind
 from sgtheory.lif.cpu import forget_outdated
 from sgtheory.lif.cpu.convolution import Convolution
-from sgtheory.lif.cpu.functions import bound_of_probability, confirm_candidates, mark_candidates, threshold_row
+from sgtheory.lif.cpu.functions import (
+    bound_of_probability,
+    confirm_candidates,
+    mark_candidates,
+    surrogate_row,
+    threshold_row,
+)
 from sgtheory.lif.cpu.vector import add_product, add_row, find_events, lanes
+from sgtheory.neurons import RectifiedLinear, ScaledSigmoidDerivative, ScaledSuperSpike, SigmoidDerivative, SuperSpike
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -103,3 +111,31 @@ def test_compiled_code_that_is_older_than_a_source_is_forgotten(tmp_path):
         os.utime(tmp_path / name, (seconds, seconds))
     forget_outdated(tmp_path)
     assert [index.name for index in (tmp_path / "__pycache__").iterdir()] == ["b.nbi"]
+
+
+SURROGATES = (
+    SuperSpike(10.0),
+    ScaledSuperSpike(5.0),
+    SigmoidDerivative(7.0),
+    ScaledSigmoidDerivative(7.0),
+    RectifiedLinear(2.0),
+)
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES, ids=lambda s: type(s).__name__)
+def test_surrogates_of_extreme_potentials(surrogate):
+    """From 0 up to the peak, and NaN of NaN: in PyTorch, and in the kernels."""
+    x = torch.tensor([0.0, 1e-45, -1e-45, 1e-38, 1.0, -1.0, 1e4, -1e4, 1e38, -1e38, math.inf, -math.inf, math.nan])
+    peak = float(surrogate.derivative(torch.zeros(1), None))
+    for dtype in (torch.float32, torch.float64):
+        kind, beta, scale = surrogate_kind(surrogate)
+        compiled = np.empty(len(x), torch.empty(0, dtype=dtype).numpy().dtype)
+        constants = (compiled.dtype.type(c) for c in (0.0, kind, beta, scale))
+        theta, _, beta, scale = constants
+        surrogate_row(compiled, x.to(dtype).numpy(), theta, kind, beta, scale)
+        for values in (surrogate.derivative(x.to(dtype), None), torch.from_numpy(compiled)):
+            assert kind != GIVEN_SURROGATE
+            assert values[-1].isnan()
+            assert bool((values[:-1] >= 0).all())
+            assert bool((values[:-1] <= peak * (1 + 1e-6)).all())
+            assert values[6:-1].max() < 1e-8

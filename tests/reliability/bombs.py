@@ -21,12 +21,10 @@ import numpy as np
 import torch
 from valid_files import hear, shown, write_checkpoint, write_spikes
 
-from sgtheory.data import load_shd, load_target
-from sgtheory.data._download import _is_radcliffe
+from sgtheory.data import fetch_radcliffe, load_shd, load_target
 from sgtheory.errors import UserError
 from sgtheory.reading import read_arrays
-from sgtheory.training._checkpoint import load_checkpoint, restore_checkpoint
-from sgtheory.training._records import read_records
+from sgtheory.training import load_checkpoint, read_records, restore_checkpoint
 
 ROOM = 400 * 2**20  # bytes of address space that the reader may take beyond what it has
 ZEROS = bytes(2**26)
@@ -162,7 +160,7 @@ BOMBS = {
     "row.png": (png(2**31 - 1, 1), load_target),
     "text.png": (png(9, 9, chunk(b"zTXt", b"a\0\0" + zlib.compress(ZEROS, 9)) * 4), load_target),
     "profile.png": (png(9, 9, chunk(b"iCCP", b"a\0\0" + zlib.compress(ZEROS, 9))), load_target),
-    "radcliffe.png": (png(30_000, 30_000), _is_radcliffe),
+    "radcliffe.png": (png(30_000, 30_000), fetch_radcliffe),
     "deflated/checkpoint.pt": (checkpoint, lambda path: load_checkpoint(path.parent)),
     "expanded/checkpoint.pt": (expanded, restored),
     "flac/long.flac": (flac, hear),

@@ -21,8 +21,7 @@ from small_tasks import small_task
 from sgtheory.data import open_dataset
 from sgtheory.lif import Layer, Noise, Readout, leaky_readout, lif, spiking_network
 from sgtheory.neurons import LIFParameters, SigmoidDerivative, SigmoidEscape, SuperSpike
-from sgtheory.training import figure_settings
-from sgtheory.training._sweep import CONF
+from sgtheory.training import CONF, figure_settings
 
 LAST_SEED = 2**32 - 1
 THEORY = ("fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS3", "figE1", "figE2")

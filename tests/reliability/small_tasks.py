@@ -1,7 +1,6 @@
 """Tasks that train in a fraction of a second."""
 
-from sgtheory.training import prepare
-from sgtheory.training._sweep import expand
+from sgtheory.training import expand, prepare
 
 SMALL = {
     "spike_matching": (

@@ -14,8 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sgtheory.command import report_errors
 from sgtheory.errors import UserError
 from sgtheory.neurons import EscapeFunction, SurrogateDerivative
-from sgtheory.training import expand, prepare
-from sgtheory.training._config import build, run_name
+from sgtheory.training import build, expand, prepare, run_name
 
 pytestmark = pytest.mark.fuzz
 

@@ -22,9 +22,17 @@ from sgtheory.errors import UserError
 from sgtheory.reading import read_arrays
 from sgtheory.report import compare
 from sgtheory.tasks.loop_integral import RESULT, ROW
-from sgtheory.training import collect, expand, load_run, prepare
-from sgtheory.training._checkpoint import load_checkpoint, restore_checkpoint, save_checkpoint
-from sgtheory.training._records import read_config, read_records
+from sgtheory.training import (
+    collect,
+    expand,
+    load_checkpoint,
+    load_run,
+    prepare,
+    read_config,
+    read_records,
+    restore_checkpoint,
+    save_checkpoint,
+)
 
 pytestmark = pytest.mark.fuzz
 

@@ -64,7 +64,7 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(command, message, folder, 
     name, *arguments = command.split()
     before = sorted(folder.rglob("*"))
     module = script(name)
-    with pytest.raises(SystemExit) as end, getattr(module, "report_errors", report_errors)():
+    with pytest.raises(SystemExit) as end, report_errors():
         sys.exit(module.main(arguments))
     said = capsys.readouterr().err
     assert end.value.code == 2, said

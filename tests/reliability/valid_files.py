@@ -15,11 +15,10 @@ from PIL import Image
 
 from sgtheory.data import SpikeDataset, load_shd, load_target, recordings_to_spikes, write_shd
 from sgtheory.reading import read_arrays
-from sgtheory.report import _ledger, _page
-from sgtheory.tasks._classification_replay import Replay
+from sgtheory.report import find_figures, make_ledger, write_page
+from sgtheory.tasks.classification import Replay
 from sgtheory.tasks.spike_matching import SpikeMatching
-from sgtheory.training._checkpoint import load_checkpoint, save_checkpoint
-from sgtheory.training._records import COLUMNS, read_config, read_records
+from sgtheory.training import COLUMNS, load_checkpoint, read_config, read_records, save_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {
@@ -123,11 +122,10 @@ def write_json(values):
 
 def shown(path):
     """All that the ledger and the page take from the numbers of a figure."""
-    figure = _ledger.Drawn("fig6", path.parent, _ledger.read_numbers(path))
-    _page._environments([figure])
-    if figure.provenance.get("runs"):
-        _page._runs(figure)
-    return _ledger.scale(figure) + figure.command
+    figures = find_figures(path.parent)
+    page = path.with_name("page.html")
+    write_page(make_ledger(figures), figures, page)
+    return page.read_text()
 
 
 def script(name):

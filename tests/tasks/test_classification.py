@@ -10,14 +10,11 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from sgtheory.command import start
-from sgtheory.data import SpikeDataset, identify_dataset, load_shd, write_shd
-from sgtheory.data._datasets import OpenedDataset
+from sgtheory.command import Interrupted
+from sgtheory.data import OpenedDataset, SpikeDataset, identify_dataset, load_shd, write_shd
 from sgtheory.errors import UserError
 from sgtheory.tasks._classification_losses import max_over_time, regulariser, sum_of_softmax
-from sgtheory.training import Interrupted, evaluate, load_run, prepare, run_task, update_run
-from sgtheory.training._config import identity
-from sgtheory.training._sweep import CONF
+from sgtheory.training import CONF, evaluate, identity, load_run, prepare, run_task, start, update_run
 
 SMALL = (
     *("task=classification", "data=randman", "data.classes=3", "data.units=12", "data.train=60", "data.test=20"),

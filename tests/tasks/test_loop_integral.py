@@ -9,17 +9,17 @@ import torch
 
 from sgtheory.errors import ParameterError
 from sgtheory.neurons import LIFParameters, MultilayerSpiker, SigmoidDerivative, StraightThrough, SuperSpike
-from sgtheory.tasks.loop_integral import (
+from sgtheory.tasks.loop_integral import LoopIntegral
+from sgtheory.theory import (
     SPIKE_MATCHING_NEURON,
     TABLE_NETS,
-    LoopIntegral,
     LoopIntegralSettings,
     build_loop,
     build_net,
     conservative_fields,
     loop_integral,
+    riemann_sum,
 )
-from sgtheory.theory import riemann_sum
 from sgtheory.training import load_run
 
 LIF = LoopIntegralSettings("lif", [4, 3, 1], steps=20, centre=3.0, centre_sd=2.0, radius=4.0, tolerance=1e-2)

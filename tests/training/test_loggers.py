@@ -19,7 +19,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 
-from sgtheory.training import CONF, Interrupted, load_run, prepare, run_task
+from sgtheory.command import Interrupted
+from sgtheory.training import CONF, load_run, prepare, run_task
 from sgtheory.training import _loggers as loggers
 from sgtheory.training._config import identity
 from sgtheory.training._final_state import picture, spike_rasters

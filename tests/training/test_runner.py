@@ -59,7 +59,7 @@ def finished(directory):
 
 
 def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path):
-    from sgtheory.training import Interrupted
+    from sgtheory.command import Interrupted
 
     run_task(Counting(), 20, tmp_path / "a" / "run", {}, 1e9)
     directory = tmp_path / "b" / "run"
@@ -76,7 +76,7 @@ def test_an_interrupted_run_goes_on_to_the_same_result(tmp_path):
 
 def test_records_beyond_the_checkpoint_are_measured_again(tmp_path):
     """Killed between the records and the checkpoint, as long as both are whole."""
-    from sgtheory.training import Interrupted
+    from sgtheory.command import Interrupted
 
     directory = tmp_path / "run"
     with pytest.raises(Interrupted):

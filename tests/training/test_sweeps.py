@@ -18,9 +18,9 @@ from conftest import ROOT
 from hydra.errors import ConfigCompositionException
 from omegaconf import OmegaConf
 
+from sgtheory.command import Interrupted, one_sentence
 from sgtheory.errors import UserError
-from sgtheory.training import Interrupted, _sweep, expand, run_task
-from sgtheory.training._config import one_sentence
+from sgtheory.training import _sweep, expand, run_task
 
 LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm")
 CORES = len(os.sched_getaffinity(0))
