@@ -18,6 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sgtheory.command import parse, report_errors
+
 NEEDED = ("torch", "numpy", "numba", "scipy", "h5py", "pandas", "hydra-core", "omegaconf", "matplotlib", "pillow")
 OPTIONAL = {
     "triton": "pip install 'sgtheory[cuda]'",
@@ -55,6 +57,17 @@ def software() -> Iterator[Finding]:
             yield Finding(name, metadata.version(name))
         except metadata.PackageNotFoundError:
             yield Finding(name, "not installed (optional)", mend)
+
+
+def lock() -> Finding:
+    """Whether what is installed is what requirements.lock names."""
+    from sgtheory.environment import LOCK, unlike_the_lock
+
+    if not LOCK.is_file():
+        return Finding("lock", "not there: an installed package", "")
+    others = "; ".join(f"{name} {versions}" for name, versions in unlike_the_lock().items())
+    mend = "for the reproduction environment: make clean, then make test"
+    return Finding("lock", others, mend) if others else Finding("lock", "the versions of requirements.lock")
 
 
 def machine() -> Iterator[Finding]:
@@ -130,15 +143,11 @@ def data(directory: str) -> Iterator[Finding]:
 
 
 def main(arguments: list[str]) -> int:
-    directory = "data"
-    for argument in arguments:
-        if not argument.startswith("data.dir="):
-            print(f"error: {argument!r} is not data.dir=FOLDER", file=sys.stderr)
-            return 2
-        directory = argument.removeprefix("data.dir=")
+    _, settings = parse(__doc__, {}, {"data.dir=FOLDER": "where data sets are (data)"}, arguments)
+    directory = settings.get("data.dir", "data")
     findings = list(software())
     if not any(finding.fatal for finding in findings):
-        findings += [*machine(), *backends(), *data(directory)]
+        findings += [lock(), *machine(), *backends(), *data(directory)]
     table = Table("what", "found", "what to do")
     for finding in findings:
         colour = "red" if finding.fatal else "yellow" if finding.mend else "green"
@@ -148,7 +157,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] in (["-h"], ["--help"]):
-        print(__doc__.strip())
-    else:
+    with report_errors():
         sys.exit(main(sys.argv[1:]))

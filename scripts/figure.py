@@ -13,6 +13,7 @@ The settings of a figure and their units are in conf/experiment/NAME.yaml.
 """
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> None:
     for argument in filter("--long".__ne__, arguments):
         key, _, value = argument.partition("=")
         if key in own:
-            own[key] = value
+            own[key] = os.path.expanduser(value)
         else:
             overrides.append(argument)
     configs = expand(overrides)

@@ -5,7 +5,7 @@ python scripts/train.py -m experiment=fig6 neuron=deterministic,escape_noise see
 """
 
 import os
-from contextlib import nullcontext
+import sys
 from pathlib import Path
 
 import hydra
@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from sgtheory.command import report_errors
-from sgtheory.training import start
+from sgtheory.training import RunFailed, count_failures, named_errors, start
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach report_errors, which makes one sentence of them
 
@@ -21,11 +21,18 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach report_errors, wh
 @hydra.main(config_path="../conf", config_name="config", version_base="1.3")
 def main(config):
     hydra_config = HydraConfig.get()
-    alone = hydra_config.mode == RunMode.RUN  # in a sweep the launcher collects errors and says which job it was
-    with report_errors() if alone else nullcontext():
-        start(config, Path(hydra_config.runtime.output_dir))
+    directory = Path(hydra_config.runtime.output_dir)
+    if hydra_config.mode == RunMode.RUN:
+        with report_errors():
+            start(config, directory)
+    else:
+        with named_errors(" ".join(hydra_config.overrides.task)):
+            start(config, directory)
 
 
 if __name__ == "__main__":
     with report_errors():
-        main()
+        try:
+            main()
+        except RunFailed as first:  # the launcher ends when all runs have ended, with the first failure
+            raise count_failures(first, sys.argv[1:]) from None

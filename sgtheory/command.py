@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import logging
+import os
 import signal
 import sys
 import traceback
@@ -55,7 +56,7 @@ def parse(description: str, positional: Mapping[str, str], settings: Mapping[str
     if None in values:
         raise UserError(f"{list(positional)[values.index(None)]} is missing: see --help")
     known = [key.split("=")[0] for key in settings]
-    chosen = dict(a.split("=", 1) for a in arguments if "=" in a)
+    chosen = {key: os.path.expanduser(value) for key, _, value in (a.partition("=") for a in arguments if "=" in a)}
     for key, value in chosen.items():
         if key not in known:
             raise UserError(f"there is no setting {key!r}: the settings are {', '.join(known)}")
@@ -80,39 +81,46 @@ def one_sentence(error: Exception) -> str:
 
 @contextlib.contextmanager
 def report_errors() -> Iterator[None]:
-    """End the program with one sentence on stderr.
-
-    The exit code is 2 after a user's mistake, 128 + n after signal n, 1 if network or disk failed, memory was
-    not enough, or a job could not be submitted or was lost.
-    """
+    """End the program with one sentence on stderr and an exit code, both from :func:`explain`."""
     logging.captureWarnings(True)
     try:
         yield
-    except (UserError, Interrupted) as error:
-        sys.exit(fail(str(error), error.exit_code))
-    except KeyboardInterrupt:
-        sys.exit(fail("interrupted", 128 + signal.SIGINT))
-    except OSError as error:
-        sys.exit(fail(disk_sentence(error), 1))
-    except Exception as error:
-        if is_out_of_memory(error):
-            sys.exit(fail(f"there is not enough memory for this: {first_line(error)}", 1))
-        package = type(error).__module__.partition(".")[0]
-        if package in CONFIGURATION or _raised_in(error) in CONFIGURATION:
-            sys.exit(fail(one_sentence(error)))
-        if package != "submitit":
+    except (Exception, KeyboardInterrupt) as error:
+        if (explanation := explain(error)) is None:
             raise
+        sys.exit(fail(*explanation))
+
+
+def explain(error: BaseException) -> tuple[str, int] | None:
+    """One sentence and an exit code for an error that a user can cause; None for a fault of the program.
+
+    The code is 2 after a user's mistake, 128 + n after signal n, 1 if network or disk failed, memory was not enough, or
+    a job could not be submitted or was lost.
+    """
+    if isinstance(error, UserError | Interrupted):
+        return str(error), error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 128 + signal.SIGINT
+    package = type(error).__module__.partition(".")[0]
+    if package in CONFIGURATION or _raised_in(error) in CONFIGURATION:
+        return one_sentence(error), UserError.exit_code
+    if isinstance(error, OSError):
+        return disk_sentence(error), 1
+    if is_out_of_memory(error):
+        return f"there is not enough memory for this: {first_line(error)}", 1
+    if package == "submitit":
         where = "logs: .submitit in the folder of the runs; the same command goes on from there"
-        sys.exit(fail(f"{first_line(error)} ({where})", 1))
+        return f"{first_line(error)} ({where})", 1
+    return None
 
 
-def _raised_in(error: Exception) -> str:
+def _raised_in(error: BaseException) -> str:
     """The package whose code raised an error."""
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     return frame.f_globals.get("__name__", "").partition(".")[0]
 
 
-def fail(sentence: str, code: int = 2) -> int:
-    """Print ``error: ...`` on stderr; returns the exit code, by default that of a user's mistake."""
+def fail(sentence: str, code: int) -> int:
+    """Print ``error: ...`` on stderr; returns the exit code."""
     print(f"error: {' '.join(sentence.splitlines())}", file=sys.stderr)  # names of files may have several lines
     return code

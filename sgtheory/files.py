@@ -9,6 +9,11 @@ from pathlib import Path
 MARK = ".tmp"
 
 
+def user_path(path: str | os.PathLike) -> Path:
+    """A path as a person writes it: ``~`` is the home folder, which a shell does not see in KEY=~/FOLDER."""
+    return Path(os.path.expanduser(path))
+
+
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; rename it to ``path`` if the block ends well, else delete it.

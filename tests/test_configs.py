@@ -216,7 +216,8 @@ def test_a_mistake_on_the_command_line(script, tmp_path):
         assert done.returncode == 2, done
         assert done.stderr.splitlines()[-1].startswith("error: ")
         assert "surrogate" in done.stderr
-        assert len(done.stderr.splitlines()) == (2 if "-m" in arguments else 1)  # a sweep says which job it was
+        # a sweep says which run it was, for each, and how many; one line is Hydra's
+        assert len(done.stderr.splitlines()) == (4 if "-m" in arguments else 1)
     assert not [p for p in tmp_path.rglob("*") if p.is_file() and p.name != "multirun.yaml"]
 
 

@@ -1,9 +1,12 @@
 """scripts/doctor.py: what is there, what is not and why, and what to do."""
 
 import importlib.util
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+
+from sgtheory import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -40,6 +43,17 @@ def test_wrong_spikes_are_found(doctor, monkeypatch, tmp_path, capsys):
     assert "other spikes than the reference" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_wrong_argument(doctor, capsys):
-    assert doctor.main(["dir=x"]) == 2
-    assert capsys.readouterr().err == "error: 'dir=x' is not data.dir=FOLDER\n"
+def test_a_wrong_argument(script):
+    done = script("doctor.py", "dir=x")
+    assert (done.returncode, done.stderr) == (2, "error: there is no setting 'dir': the settings are data.dir\n")
+
+
+def test_another_environment_than_the_lock_is_said(doctor, monkeypatch, tmp_path, capsys):
+    lock = tmp_path / "requirements.lock"
+    lock.write_text(f"# exact versions\ntorch==1.0.0\nnumpy=={metadata.version('numpy')}\nnot-installed==3\n")
+    monkeypatch.setattr(environment, "LOCK", lock)
+    assert doctor.main([f"data.dir={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    (line,) = [line for line in said.splitlines() if "lock " in line[:9]]
+    assert "not 1.0.0" in line
+    assert "numpy" not in line

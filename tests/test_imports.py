@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("__init__",),
     ("errors",),
-    ("files", "reading", "command", "threads", "claims"),
+    ("environment", "files", "reading", "command", "threads", "claims"),
     ("neurons",),
     ("lif",),
     ("metrics", "optimisers", "networks", "data"),

@@ -15,6 +15,7 @@ from sgtheory.data._spoken_digits import NAME as SPOKEN_DIGITS
 from sgtheory.data._spoken_digits import VERSION as SPOKEN_DIGITS_VERSION
 from sgtheory.data._spoken_digits import Progress, spoken_digits
 from sgtheory.errors import ParameterError, UserError, require_choice
+from sgtheory.files import user_path
 
 DATASETS = ("auto", "shd", "spoken_digits", "randman")
 
@@ -34,23 +35,23 @@ class OpenedDataset:
 
 
 def open_dataset(
-    name: str = "auto", directory: str | os.PathLike = "data", progress: Progress | None = None, **settings
+    name: str = "auto", dir: str | os.PathLike = "data", progress: Progress | None = None, **settings
 ) -> OpenedDataset:
     """Load a data set, or make it.
 
     Args:
-        name: ``"shd"``: the files in ``directory`` or its folder ``shd``; ``"spoken_digits"``: made, once, in the
-            folder ``spoken_digits`` of ``directory``; ``"randman"``: made, not stored; ``"auto"``: SHD if it is there,
+        name: ``"shd"``: the files in ``dir`` or its folder ``shd``; ``"spoken_digits"``: made, once, in the
+            folder ``spoken_digits`` of ``dir``; ``"randman"``: made, not stored; ``"auto"``: SHD if it is there,
             else spoken digits and a note that says so.
-        directory: where data sets are kept.
+        dir: where data sets are kept.
         progress: of :func:`spoken_digits`.
         settings: of :func:`spoken_digits` or :func:`randman`; SHD has none.
 
     Raises:
         UserError: if the name is unknown, SHD is not there, or a file cannot be used.
     """
-    _check(name, directory, settings)
-    directory = Path(directory)
+    _check(name, dir, settings)
+    directory = user_path(dir)
     if name == "randman":
         return OpenedDataset(*randman(**settings))
     if not os.path.isdir(directory) and directory != Path("data"):
@@ -86,14 +87,14 @@ def _with_classes_of(train: SpikeDataset, test: SpikeDataset, path: Path) -> Spi
     return dataclasses.replace(test, labels=labels, keys=train.keys)
 
 
-def identify_dataset(name: str = "auto", directory: str | os.PathLike = "data", **settings) -> dict:
+def identify_dataset(name: str = "auto", dir: str | os.PathLike = "data", **settings) -> dict:
     """What :func:`open_dataset` would give for these arguments, without opening it: equal if and only if the data are.
 
     Raises:
         UserError: for an unknown name.
     """
-    _check(name, directory, settings)
-    if name in ("auto", "shd") and (files := _find_shd(Path(directory))):
+    _check(name, dir, settings)
+    if name in ("auto", "shd") and (files := _find_shd(user_path(dir))):
         return {"name": "shd", **{part: _md5(path) for part, path in zip(("train", "test"), files, strict=True)}}
     defaults = _defaults(name)
     version = {} if name == "randman" else {"version": SPOKEN_DIGITS_VERSION}
@@ -106,10 +107,10 @@ def _defaults(name: str) -> dict[str, int | float]:
     return {p.name: p.default for p in parameters if isinstance(p.default, int | float)}
 
 
-def _check(name: str, directory: str | os.PathLike, settings: dict) -> None:
+def _check(name: str, dir: str | os.PathLike, settings: dict) -> None:
     require_choice(DATASETS, name=name)
-    if not isinstance(directory, str | os.PathLike):
-        raise ParameterError("dir", directory, "must be a folder")
+    if not isinstance(dir, str | os.PathLike):
+        raise ParameterError("dir", dir, "must be a folder")
     known = [] if name == "shd" else list(_defaults(name))
     for setting, value in settings.items():
         if setting not in known:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from sgtheory.errors import ParameterError, UserError, first_line, is_number, require_choice
+from sgtheory.files import user_path
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # not those for which Pillow starts another program
@@ -88,7 +89,7 @@ def load_target(
     if not is_number(threshold) or not 0 <= threshold <= 1:
         raise ParameterError("threshold", threshold, "must be a grey level from 0 (black) to 1 (white)")
 
-    path = RADCLIFFE if image is None else Path(os.path.expanduser(image))
+    path = RADCLIFFE if image is None else user_path(image)
     picture = _read_grey(path, channel)
     if steps is None:
         steps = max(1, round(picture.width * rows / picture.height))

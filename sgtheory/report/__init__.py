@@ -4,13 +4,14 @@ Reads what figures and runs have written; measures nothing but the networks of T
 """
 
 from sgtheory.report._difference import against_published, compare, show_differences
-from sgtheory.report._ledger import Entry, failing, find_figures, make_ledger
+from sgtheory.report._ledger import Drawn, Entry, failing, find_figures, make_ledger, read_figure
 from sgtheory.report._page import write_page
 from sgtheory.report._provenance import provenance
 from sgtheory.report._quick import measure_quickly
 from sgtheory.report._table import show_claims, show_ledger, summary
 
 __all__ = [
+    "Drawn",
     "Entry",
     "against_published",
     "compare",
@@ -19,6 +20,7 @@ __all__ = [
     "make_ledger",
     "measure_quickly",
     "provenance",
+    "read_figure",
     "show_claims",
     "show_differences",
     "show_ledger",

@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Sequence
 
+from sgtheory.environment import versions
 from sgtheory.reading import read_json, require_kinds
-from sgtheory.training import FINISHED, Run, versions
+from sgtheory.training import FINISHED, Run
 
 
 def provenance(arguments: Sequence[str], settings: dict, runs: Sequence[Run]) -> dict:

@@ -12,7 +12,7 @@ import torch
 from sgtheory import metrics
 from sgtheory.data import open_dataset
 from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
-from sgtheory.files import atomic_path
+from sgtheory.files import atomic_path, user_path
 from sgtheory.lif import Noise
 from sgtheory.networks import ConvShape, ConvSNN
 from sgtheory.neurons import LIFParameters, Step, SurrogateDerivative
@@ -142,14 +142,13 @@ class Classification:
             return s.network(inputs, classes, p, context.surrogate, context.trainer.backend).to(self.device)
 
         if s.replay:
-            self.replay = Replay(Path(s.replay), network, self.escape, self.noise, self.objective)
+            self.replay = Replay(user_path(s.replay), network, self.escape, self.noise, self.objective)
             return
         self.window = max(1, round(s.fano_window / p.dt))
         if self.window > self.steps:
             raise ParameterError("task.fano_window", s.fano_window, f"must be at most {self.steps * p.dt:g} s")
-        settings = {"directory" if key == "dir" else key: value for key, value in context.data.items()}
         try:
-            self.data = open_dataset(progress=context.progress, **settings)
+            self.data = open_dataset(progress=context.progress, **context.data)
         except ParameterError as error:
             raise ParameterError(f"data.{error.name}", error.value, error.allowed) from None
         self.classes = len(self.data.train.keys)

@@ -12,7 +12,7 @@ import torch
 from sgtheory import metrics
 from sgtheory.data import load_target
 from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
-from sgtheory.files import atomic_path
+from sgtheory.files import atomic_path, user_path
 from sgtheory.lif import Noise
 from sgtheory.metrics import PSPKernel
 from sgtheory.networks import fluctuation_driven_std, normal_weights
@@ -133,7 +133,7 @@ class SpikeMatching:
 
     def _replayed(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """Input, target and weights from the arrays x, z, w0, w1 of a file."""
-        path = Path(self.settings.replay)
+        path = user_path(self.settings.replay)
         arrays, names = read_numbers(path, "task.replay"), ("x", "z", "w0", "w1")
         if not arrays.keys() >= set(names):
             raise UserError(f"task.replay = {path} must be an .npz file with {', '.join(names)}")

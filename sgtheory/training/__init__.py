@@ -18,8 +18,8 @@ from sgtheory.training._config import (
 )
 from sgtheory.training._evaluate import evaluate, update_run
 from sgtheory.training._records import COLUMNS, FINISHED, Records, Run, load_run, read_config, read_records
-from sgtheory.training._runner import run_task, versions
-from sgtheory.training._start import start
+from sgtheory.training._runner import run_task
+from sgtheory.training._start import RunFailed, count_failures, named_errors, start
 from sgtheory.training._sweep import CONF, expand
 
 __all__ = [
@@ -30,11 +30,13 @@ __all__ = [
     "NeuronSettings",
     "Records",
     "Run",
+    "RunFailed",
     "TaskContext",
     "TrainerSettings",
     "build",
     "collect",
     "companions",
+    "count_failures",
     "evaluate",
     "expand",
     "figure_settings",
@@ -42,6 +44,7 @@ __all__ = [
     "identity",
     "load_checkpoint",
     "load_run",
+    "named_errors",
     "prepare",
     "read_config",
     "read_records",
@@ -51,6 +54,5 @@ __all__ = [
     "save_checkpoint",
     "start",
     "update_run",
-    "versions",
     "widen",
 ]

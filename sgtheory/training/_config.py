@@ -1,5 +1,6 @@
 """From a Hydra configuration to checked objects, and from its content to the name of the run."""
 
+import contextlib
 import dataclasses
 import hashlib
 import inspect
@@ -8,6 +9,7 @@ import math
 import os
 import pkgutil
 import re
+import sys
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +24,15 @@ from sgtheory import __version__
 from sgtheory.command import one_sentence
 from sgtheory.data import identify_dataset
 from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive, require_word
+from sgtheory.files import user_path
 from sgtheory.lif import BACKENDS
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
 MODES = ("deterministic", "escape_noise")
 # what a result depends on; where and how fast it is computed does not belong to it
 IDENTITY = ("seed", "task", "neuron", "surrogate", "data")
+KNOWN_BY_VERSION = {"sgtheory", "torch", *sys.stdlib_module_names}
+FILES = {"image": "task.target.image", "replay": "task.replay"}
 TRAINER_IDENTITY = ("epochs", "backend", "device")
 
 
@@ -242,7 +247,7 @@ def identity(config: DictConfig) -> dict:
     """What a run is: the parts of the resolved configuration that its result depends on.
 
     Files that it names are represented by their content, too, so that another picture under the same name is another
-    run; a data set by its content alone.
+    run, and so are classes from outside of the package; a data set by its content alone.
     """
     check_sections(config)
     parts = {key: _plain(config.get(key)) for key in IDENTITY}
@@ -250,18 +255,39 @@ def identity(config: DictConfig) -> dict:
     parts["version"] = __version__
     if parts["data"]:
         try:
-            parts["data"] = identify_dataset(**{"directory" if k == "dir" else k: v for k, v in parts["data"].items()})
+            parts["data"] = identify_dataset(**parts["data"])
         except ParameterError as error:
             raise ParameterError(f"data.{error.name}", error.value, error.allowed) from None
+    files = {}
+    for section, name in ((parts["task"].get("target"), "image"), (parts["task"], "replay")):
+        if isinstance(section, dict) and isinstance(section.get(name), str):
+            files[FILES[name]] = section[name] = str(user_path(section[name]))
     contents = {}
-    for key in ("task.target.image", "task.replay"):
-        path = OmegaConf.select(config, key)
-        if isinstance(path, str) and os.path.isfile(path):  # false for what cannot be a path
+    for key, path in (files | _sources(parts)).items():
+        if os.path.isfile(path):  # false for what cannot be a path
             with open(path, "rb") as file:
                 contents[key] = hashlib.file_digest(file, "sha256").hexdigest()
     if contents:
         parts["contents"] = contents
     return parts
+
+
+def _sources(node: object) -> dict[str, str]:
+    """The files in which the classes that ``_target_`` names, and those that they inherit from, are written.
+
+    Those of this package are known by its version, and those of PyTorch and Python by theirs.
+    """
+    if isinstance(node, list):
+        return {k: v for value in node for k, v in _sources(value).items()}
+    if not isinstance(node, Mapping):
+        return {}
+    found = {k: v for value in node.values() for k, v in _sources(value).items()}
+    with contextlib.suppress(UserError):
+        for cls in find_class(node["_target_"], "_target_").__mro__ if "_target_" in node else ():
+            package = cls.__module__.partition(".")[0]
+            if package not in KNOWN_BY_VERSION and (path := getattr(sys.modules[cls.__module__], "__file__", None)):
+                found[f"source of {cls.__module__}"] = path
+    return found
 
 
 def _canonical(value):
@@ -288,7 +314,16 @@ def run_name(config: DictConfig) -> str:
 
 def find_run(config: DictConfig) -> Path:
     """The directory of that run, whether it exists or not."""
-    return Path(config.runs) / run_name(config)
+    return user_path(config.runs) / run_name(config)
 
 
-OmegaConf.register_new_resolver("run_name", lambda *, _root_: run_name(_root_), replace=True)
+def _run_name_or_none(*, _root_: DictConfig) -> str:
+    """For Hydra, which makes the folder: what is wrong is said when the run starts, and ends only this run."""
+    try:
+        return run_name(_root_)
+    except UserError:
+        return ".refused"
+
+
+OmegaConf.register_new_resolver("user_path", lambda path: str(user_path(path)), replace=True)
+OmegaConf.register_new_resolver("run_name", _run_name_or_none, replace=True)

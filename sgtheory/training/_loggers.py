@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sgtheory import __version__
 from sgtheory.errors import first_line, require_choice, require_positive
+from sgtheory.files import user_path
 from sgtheory.training._config import IDENTITY
 from sgtheory.training._final_state import final_weights, firing_rates, picture, spike_rasters
 from sgtheory.training._metrics import find_metric
@@ -234,7 +235,7 @@ def make_logger(config: DictConfig, fingerprint: str, directory: Path, name: str
     require_choice(MODES, **{"logger.mode": settings.mode})
     if settings.mode == "disabled":
         return NoLogger()
-    folder = Path(settings.dir or config.runs)
+    folder = user_path(settings.dir or config.runs)
     if not settings.dir and not directory.absolute().is_relative_to(folder.absolute()):
         folder = directory
     labels = {"id": fingerprint, "name": name, "group": group(config), "job_type": config.neuron.mode}

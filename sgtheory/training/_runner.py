@@ -4,19 +4,15 @@ import contextlib
 import json
 import logging
 import math
-import os
-import platform
 import signal
 import time
-from importlib import metadata
 from pathlib import Path
 
 import filelock
 import numpy as np
-import torch
 
-from sgtheory import __version__
 from sgtheory.command import Interrupted
+from sgtheory.environment import SOFTWARE, unlike_the_lock, versions
 from sgtheory.errors import UserError
 from sgtheory.files import atomic_path, remove_temporaries
 from sgtheory.reading import read_json
@@ -26,7 +22,6 @@ from sgtheory.training._progress import EpochProgress, duration
 from sgtheory.training._records import CONFIG, FINISHED, RASTERS, Records
 
 log = logging.getLogger("sgtheory")
-SOFTWARE = ("torch", "numpy", "numba", "scipy", "hydra-core", "h5py", "pandas", "matplotlib", "triton")
 BEFORE_TIME_LIMIT = getattr(signal, "SIGUSR2", None)  # sent by batch systems; Windows does not have it
 STOP_SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, BEFORE_TIME_LIMIT)))
 
@@ -54,27 +49,6 @@ def stop_requests():
     finally:
         for number, handler in old.items():
             signal.signal(number, handler)
-
-
-def processor() -> str:
-    """Model of the processor, as far as the system tells."""
-    with contextlib.suppress(OSError):
-        models = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        if models:
-            return models[0].split(":", 1)[1].strip()
-    return platform.processor() or "unknown"
-
-
-def versions() -> dict[str, str]:
-    """Software and machine that a result was computed with."""
-    found = {"sgtheory": __version__, "python": platform.python_version(), "machine": platform.machine()}
-    found |= {"processor": processor(), "cores": str(os.cpu_count())}
-    if torch.cuda.is_available():
-        found["gpu"] = torch.cuda.get_device_name()
-    for name in SOFTWARE:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return found
 
 
 def write_json(path: Path, value: dict) -> None:
@@ -203,5 +177,8 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
             np.savez_compressed(path, **arrays)
         task.save(directory)
         seconds = time.monotonic() - began
-        write_json(directory / FINISHED, {"versions": versions(), "seconds": seconds, "epochs": epochs, "from": start})
+        finished = {"versions": versions(), "seconds": seconds, "epochs": epochs, "from": start}
+        if others := unlike_the_lock(SOFTWARE):
+            finished["unlike_the_lock"] = others
+        write_json(directory / FINISHED, finished)
     log.info("%s: %d epochs in %s; %s", name, epochs - start, duration(seconds), task.summary(rows))

@@ -4,20 +4,23 @@ import contextlib
 import functools
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from sgtheory.command import Interrupted, fail
-from sgtheory.errors import UserError
+from sgtheory.command import Interrupted, explain, fail
+from sgtheory.errors import UserError, first_line
 from sgtheory.threads import use_threads
-from sgtheory.training._config import fingerprint, identity, prepare
+from sgtheory.training._config import find_run, fingerprint, identity, prepare
 from sgtheory.training._loggers import make_logger
 from sgtheory.training._progress import SampleProgress
+from sgtheory.training._records import FINISHED
 from sgtheory.training._runner import run_task
+from sgtheory.training._sweep import compose_all, jobs_of
 
 log = logging.getLogger("sgtheory")
 
@@ -55,3 +58,61 @@ def launcher() -> Mapping:
     """Settings of what runs the sweep that this run is part of; empty for a single run."""
     sweeping = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
     return HydraConfig.get().launcher if sweeping else {}
+
+
+class RunFailed(UserError):
+    """A run of a sweep failed, and has said why."""
+
+    def __init__(self, name: str, exit_code: int):
+        super().__init__(f"{name} failed")
+        self.name, self.exit_code = name, exit_code
+
+    def __reduce__(self):
+        return type(self), (self.name, self.exit_code)
+
+
+@contextlib.contextmanager
+def named_errors(name: str) -> Iterator[None]:
+    """Say at once which run of a sweep failed, and why; the others go on.
+
+    Raises:
+        RunFailed: in place of any error but an interruption.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except Exception as error:
+        explanation = explain(error)
+        sentence, code = explanation or (f"{type(error).__name__}: {first_line(error)}", 1)
+        if explanation is None:
+            log.exception("%s: %s", name, sentence)  # a fault of the program, to be reported with the traceback
+        fail(f"{name}: {sentence}", code)
+        raise RunFailed(name, code) from None
+
+
+def count_failures(first: RunFailed, arguments: Sequence[str]) -> UserError:
+    """What is said at the end of a sweep of which a run failed: how many of how many, and which.
+
+    Args:
+        first: one of the failures.
+        arguments: of the command line.
+    """
+    try:
+        jobs = jobs_of(get_args_parser().parse_args(arguments).overrides)
+        configs = compose_all(jobs)
+    except Exception:  # a configuration of the user's own, by --config-dir
+        return first
+    failed = [job for job, config in zip(jobs, configs, strict=True) if not _is_finished(config)]
+    shared = set.intersection(*map(set, jobs))
+    names = ", ".join(" ".join(word for word in job if word not in shared) for job in failed)
+    error = UserError(f"{len(failed)} of {len(jobs)} runs failed: {names}; the same command tries them again")
+    error.exit_code = first.exit_code
+    return error
+
+
+def _is_finished(config: DictConfig) -> bool:
+    try:
+        return (find_run(config) / FINISHED).is_file()
+    except UserError:  # its values are wrong
+        return False

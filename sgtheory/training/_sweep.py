@@ -16,7 +16,12 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def expand(overrides: list[str]) -> list[DictConfig]:
-    """The configurations that ``scripts/train.py -m`` would run for these overrides, in its order.
+    """The configurations that ``scripts/train.py -m`` would run for these overrides, in its order."""
+    return compose_all(jobs_of(overrides))
+
+
+def jobs_of(overrides: list[str]) -> list[list[str]]:
+    """The overrides of each run of a sweep.
 
     The parameters of the experiment's sweeper count, and a value on the command line goes first, as in Hydra.
     """
@@ -28,7 +33,13 @@ def expand(overrides: list[str]) -> list[DictConfig]:
         sweep = OmegaConf.select(base, "hydra.sweeper.params") or {}
         swept = [f"{key}={value}" for key, value in sweep.items() if key not in given]
         batches = BasicSweeper.split_arguments(parser.parse_overrides([*overrides, *swept]), max_batch_size=None)
-        return [compose("config", overrides=list(job)) for batch in batches for job in batch]
+        return [list(job) for batch in batches for job in batch]
+
+
+def compose_all(jobs: list[list[str]]) -> list[DictConfig]:
+    """The configuration of each run of a sweep."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return [compose("config", overrides=job) for job in jobs]
 
 
 def plugin(name: str, program: str | None = None) -> str:

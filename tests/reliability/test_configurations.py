@@ -4,17 +4,19 @@ import contextlib
 import copy
 import io
 
+import numpy as np
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 from mutations import JSON_VALUES
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from PIL import Image
 
 from sgtheory.command import report_errors
 from sgtheory.errors import UserError
 from sgtheory.neurons import EscapeFunction, SurrogateDerivative
-from sgtheory.training import build, expand, prepare, run_name
+from sgtheory.training import build, expand, find_run, prepare, run_name
 
 pytestmark = pytest.mark.fuzz
 
@@ -109,3 +111,43 @@ def test_any_value_for_any_key(composed, data):
         lines = said.getvalue().splitlines()
         assert (code, len(lines)) in ((0, 0), (2, 1))
         assert all(line.startswith("error: ") for line in lines)
+
+
+def test_another_source_of_a_class_is_another_run(composed, tmp_path, monkeypatch):
+    """That of the class itself, of one that it inherits from, and of one inside of another; not that of the package."""
+    monkeypatch.syspath_prepend(tmp_path)
+    base = "from sgtheory.neurons import SurrogateDerivative\nclass Base(SurrogateDerivative):\n    width = {}\n"
+    box = (
+        "from base_of_box import Base\nclass Box(Base):\n    def derivative(self, x, spikes):\n        return x * {}\n"
+    )
+    config = copy.deepcopy(composed)
+    OmegaConf.update(config, "surrogate", {"_target_": "my_box.Box"}, merge=False)
+    wrapped = copy.deepcopy(composed)
+    OmegaConf.update(
+        wrapped, "surrogate", {"_target_": "sgtheory.neurons.EscapeDerivative", "escape": config.surrogate}, merge=False
+    )
+    (tmp_path / "base_of_box.py").write_text(base.format(1))
+    (tmp_path / "my_box.py").write_text(box.format(1))
+    first = run_name(config), run_name(wrapped), run_name(composed)
+    assert run_name(config) == first[0]
+    (tmp_path / "my_box.py").write_text(box.format(2))
+    second = run_name(config), run_name(wrapped), run_name(composed)
+    (tmp_path / "base_of_box.py").write_text(base.format(2))
+    third = run_name(config), run_name(wrapped), run_name(composed)
+    assert all(len({a, b, c}) == 3 for a, b, c in list(zip(first, second, third, strict=True))[:2])
+    assert first[2] == second[2] == third[2]
+
+
+def test_a_path_means_the_same_for_reading_and_for_the_name_of_the_run(composed, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    picture = np.random.default_rng(0).integers(0, 2, (9, 9), np.uint8) * 255
+    names = []
+    for change in (0, 1):
+        Image.fromarray(picture ^ change).save(tmp_path / "picture.png")
+        for path in ("~/picture.png", str(tmp_path / "picture.png")):
+            config = copy.deepcopy(composed)
+            config.task.target.image, config.runs = path, "~/runs"
+            prepare(config)
+            names.append(find_run(config))
+    assert all(name.is_relative_to(tmp_path / "runs") for name in names)
+    assert names[0] == names[1] != names[2] == names[3]

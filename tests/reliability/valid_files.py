@@ -15,7 +15,7 @@ from PIL import Image
 
 from sgtheory.data import SpikeDataset, load_shd, load_target, recordings_to_spikes, write_shd
 from sgtheory.reading import read_arrays
-from sgtheory.report import find_figures, make_ledger, write_page
+from sgtheory.report import Drawn, make_ledger, read_figure, write_page
 from sgtheory.tasks.classification import Replay
 from sgtheory.tasks.spike_matching import SpikeMatching
 from sgtheory.training import COLUMNS, load_checkpoint, read_config, read_records, save_checkpoint
@@ -122,7 +122,7 @@ def write_json(values):
 
 def shown(path):
     """All that the ledger and the page take from the numbers of a figure."""
-    figures = find_figures(path.parent)
+    figures = {"fig6": Drawn("fig6", path.parent, read_figure(path))}
     page = path.with_name("page.html")
     write_page(make_ledger(figures), figures, page)
     return page.read_text()

@@ -161,6 +161,35 @@ def test_a_signal_ends_a_sweep_and_not_only_the_run_that_gets_it(train, tmp_path
     assert len(list(tmp_path.glob("runs/waiting/*"))) == 1
 
 
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_every_run_that_fails_is_named_and_the_others_go_on(script, launcher, tmp_path):
+    require_plugin(launcher) if launcher != "basic" else None
+    small = (
+        "trainer.epochs=1",
+        "task.target.rows=9",
+        "task.target.steps=9",
+        "logger=none",
+        f"runs={tmp_path / 'runs'}",
+    )
+    words = ("seed=1,-1,2", "surrogate.beta=-3,10")
+    done = script("train.py", "-m", *words, *small, f"hydra/launcher={launcher}")
+    assert done.returncode == 2
+    named = [line for line in done.stderr.splitlines() if line.startswith("error: ") and "must be" in line]
+    assert len(named) == 4
+    assert sum("seed=-1" in line and "seed = -1: must be an integer" in line for line in named) == 2
+    assert sum("surrogate.beta=-3" in line and "surrogate.beta = -3: must be" in line for line in named) == 2
+    last = done.stderr.splitlines()[-1]
+    failed = (
+        "seed=1 surrogate.beta=-3",
+        "seed=-1 surrogate.beta=-3",
+        "seed=-1 surrogate.beta=10",
+        "seed=2 surrogate.beta=-3",
+    )
+    assert last == f"error: 4 of 6 runs failed: {', '.join(failed)}; the same command tries them again"
+    assert len(list(tmp_path.rglob("finished.json"))) == 2
+    assert not list(tmp_path.rglob(".refused"))
+
+
 class Signalled:
     """A task that is sent a signal in its second epoch."""
 
