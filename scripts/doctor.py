@@ -49,7 +49,7 @@ def software() -> Iterator[Finding]:
             importlib.import_module(MODULES.get(name, name))
             yield Finding(name, metadata.version(name))
         except metadata.PackageNotFoundError:
-            yield Finding(name, "not installed", "run make, or pip install -e .", True)
+            yield Finding(name, "not installed", "run make, or pip install -e '.[experiments]'", True)
         except Exception as error:  # a broken installation fails in its own way
             yield Finding(name, f"cannot be imported ({error})", f"pip install --force-reinstall {name}", True)
     for name, mend in OPTIONAL.items():

@@ -4,6 +4,7 @@ Numbers of any kind are taken, those of numpy as well: numbers.Real and numbers.
 """
 
 from numbers import Integral, Real
+from typing import TypeGuard
 
 
 class UserError(Exception):
@@ -28,12 +29,12 @@ class ParameterError(UserError, ValueError):
         return type(self), (self.name, self.value, self.allowed)
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[Real]:
     """Whether ``value`` is a real number of any kind."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def is_whole(value: object) -> bool:
+def is_whole(value: object) -> TypeGuard[Integral]:
     """Whether ``value`` is an integer of any kind."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
@@ -48,14 +49,14 @@ def require_positive(**parameters: float) -> None:
 def require_word(**parameters: object) -> None:
     """Raise :class:`ParameterError` for the first parameter that is not an integer of 32 bits without a sign."""
     for name, value in parameters.items():
-        if not is_whole(value) or not 0 <= value < 2**32:
+        if not is_whole(value) or not 0 <= int(value) < 2**32:
             raise ParameterError(name, value, "must be an integer in [0, 2**32)")
 
 
 def require_count(**parameters: object) -> None:
     """Raise :class:`ParameterError` for the first parameter that is not an integer of at least 1."""
     for name, value in parameters.items():
-        if not is_whole(value) or value < 1:
+        if not is_whole(value) or int(value) < 1:
             raise ParameterError(name, value, "must be a whole number of at least 1")
 
 

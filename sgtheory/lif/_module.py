@@ -45,15 +45,16 @@ class LIF(torch.nn.Module):
         padding: int = 0,
         recurrent: int | None = None,
         backend: str = "auto",
-    ):
+    ) -> None:
         super().__init__()
         if recurrent is not None and not (recurrent == 1 or (kernel is not None and recurrent % 2)):
             raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
         self.neuron, self.surrogate, self.escape, self.backend = parameters, surrogate, escape, backend
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.weight = self._drawn(post, pre, *(() if kernel is None else (kernel,)))
-        within = () if kernel is None else (recurrent,)
-        self.recurrent = None if recurrent is None else self._drawn(post, post, *within)
+        self.recurrent: torch.nn.Parameter | None = None
+        if recurrent is not None:
+            self.recurrent = self._drawn(post, post, *(() if kernel is None else (recurrent,)))
 
     @staticmethod
     def _drawn(*shape: int) -> torch.nn.Parameter:
@@ -67,5 +68,7 @@ class LIF(torch.nn.Module):
             weighted = torch.nn.functional.conv1d(
                 inputs.flatten(0, 1), self.weight, stride=self.stride, padding=self.padding
             ).unflatten(0, inputs.shape[:2])
-        options = {"noise": noise, "recurrent": self.recurrent, "backend": self.backend}
-        return lif(weighted, self.neuron, self.surrogate, self.escape, **options)[0]
+        spikes, _ = lif(
+            weighted, self.neuron, self.surrogate, self.escape, noise, self.recurrent, self.backend, potential=False
+        )
+        return spikes

@@ -5,6 +5,7 @@ and a shuffled batch, a resumed run, another backend or another number of thread
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -19,7 +20,7 @@ GROUP, COUNTERS = 64, 16
 MASK = 0xFFFFFFFF
 
 
-def philox(counter: tuple[torch.Tensor, ...], key: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+def philox(counter: tuple[torch.Tensor | int, ...], key: tuple[torch.Tensor | int, ...]) -> tuple[torch.Tensor, ...]:
     """Philox4x32-10: four 32-bit words from a counter of four words and a key of two.
 
     All words are int64 tensors (or ints) with values in [0, 2**32), of shapes that broadcast.
@@ -58,11 +59,11 @@ class Noise:
     draw: int = 0
     samples: torch.Tensor | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_word(seed=self.seed, stream=self.stream, draw=self.draw)
         convert(self, int, "seed", "stream", "draw")
 
-    def at(self, **changes) -> "Noise":
+    def at(self, **changes: Any) -> "Noise":
         """The same source with another ``stream``, ``draw`` or ``samples``."""
         return replace(self, **changes)
 
@@ -92,7 +93,7 @@ class Noise:
         counters = torch.arange(groups * COUNTERS).view(1, 1, groups, COUNTERS)
         step = torch.arange(steps.start, steps.stop, steps.step).view(1, -1, 1, 1)
         sample = self.sample_indices(batch).view(-1, 1, 1, 1)
-        words = philox((counters, step, sample, self.draw), (self.seed, self.stream))
-        words = torch.stack(words, dim=-2)  # [batch, steps, group, word, counter in the group]
+        drawn = philox((counters, step, sample, self.draw), (self.seed, self.stream))
+        words = torch.stack(drawn, dim=-2)  # [batch, steps, group, word, counter in the group]
         words = words.reshape(batch, len(steps), groups * GROUP)[..., :neurons]
         return ((words >> 9).to(dtype) + 0.5) * 2.0**-23

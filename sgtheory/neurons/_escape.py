@@ -59,13 +59,13 @@ class EscapeFunction:
 class Step(EscapeFunction):
     """p(x) = H(x): the deterministic neuron (Eqs 2, 12, 20), H(0) = 0."""
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return (x > 0).to(x.dtype)
 
-    def derivative(self, x):
+    def derivative(self, x: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(x)
 
-    def quantile(self, r):
+    def quantile(self, r: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(r)
 
 
@@ -81,17 +81,17 @@ class SigmoidEscape(EscapeFunction):
 
     beta: float = 10.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_normal_fields(self, "beta")
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(self.beta * x)
 
-    def derivative(self, x):
+    def derivative(self, x: torch.Tensor) -> torch.Tensor:
         p = self.value(x)
         return self.beta * p * (1 - p)
 
-    def quantile(self, r):
+    def quantile(self, r: torch.Tensor) -> torch.Tensor:
         return log_ratio(r, 1 - r) * (1 / self.beta)
 
 
@@ -105,19 +105,19 @@ class ExponentialEscape(EscapeFunction):
     p0: float = 2 / 3
     delta_u: float = 0.133
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_normal_fields(self, "p0", "delta_u")
         if self.p0 > 1:
             raise ParameterError("p0", self.p0, "is a probability: must be in (0, 1]")
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return torch.clamp(self.p0 * torch.exp(x / self.delta_u), max=1)
 
-    def derivative(self, x):
+    def derivative(self, x: torch.Tensor) -> torch.Tensor:
         p = self.p0 * torch.exp(x / self.delta_u)
         return torch.where(p < 1, p / self.delta_u, torch.zeros_like(p))
 
-    def quantile(self, r):
+    def quantile(self, r: torch.Tensor) -> torch.Tensor:
         return log_ratio(r, torch.full_like(r, self.p0)) * self.delta_u
 
 
@@ -127,16 +127,16 @@ class ErfEscape(EscapeFunction):
 
     sigma: float = 0.16
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_normal_fields(self, "sigma")
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return torch.special.ndtr(x / self.sigma)
 
-    def derivative(self, x):
+    def derivative(self, x: torch.Tensor) -> torch.Tensor:
         z = x / self.sigma
         return torch.exp(-0.5 * z * z) / (math.sqrt(2 * math.pi) * self.sigma)
 
-    def quantile(self, r):
+    def quantile(self, r: torch.Tensor) -> torch.Tensor:
         # float64 inside: the float32 routine loses half of its digits in the tails.
         return (torch.special.ndtri(r.to(torch.float64)) * self.sigma).to(r.dtype)

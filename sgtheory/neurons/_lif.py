@@ -41,7 +41,7 @@ class LIFParameters:
     reset_gradient: str = "detached"
     delay: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_normal_fields(self, "tau_mem", "tau_syn", "dt")
         if not is_number(self.threshold):
             raise ParameterError("threshold", self.threshold, "must be a number")

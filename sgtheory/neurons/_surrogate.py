@@ -16,7 +16,7 @@ class SurrogateDerivative:
     tests and theory only, never in training.
     """
 
-    def derivative(self, x: torch.Tensor, spikes: torch.Tensor) -> torch.Tensor:
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         """The surrogate derivative at x = U - theta, where the neuron emitted ``spikes``; same shape as ``x``."""
         raise NotImplementedError
 
@@ -29,7 +29,7 @@ class SurrogateDerivative:
 class _Steepness(SurrogateDerivative):
     beta: float = 10.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         require_normal_fields(self, "beta")
 
 
@@ -42,20 +42,20 @@ class SuperSpike(_Steepness):
     tensor([1.0000, 0.2500])
     """
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return 1 / (self.beta * x.abs() + 1) ** 2
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return x / (1 + self.beta * x.abs())
 
 
 class ScaledSuperSpike(SuperSpike):
     """beta / (beta |x| + 1)^2, area 2 at any beta."""
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return self.beta * super().derivative(x, spikes)
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return self.beta * super().value(x)
 
 
@@ -66,30 +66,30 @@ class SigmoidDerivative(_Steepness):
     it (Section 3.1, Eq 16).
     """
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return SigmoidEscape(self.beta).derivative(x)
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return SigmoidEscape(self.beta).value(x)
 
 
 class ScaledSigmoidDerivative(SigmoidDerivative):
     """sigma_beta'(x) / beta, peak 1/4 at any beta (Section 5, Fig S2)."""
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return super().derivative(x, spikes) / self.beta
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return super().value(x) / self.beta
 
 
 class RectifiedLinear(_Steepness):
     """max(0, 1 - beta |x|), peak 1 (Esser et al. 2016; Bellec et al. 2018)."""
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return torch.clamp(1 - self.beta * x.abs(), min=0)
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         inside = torch.clamp(x, -1 / self.beta, 1 / self.beta)
         return inside - 0.5 * self.beta * inside * inside.abs()
 
@@ -98,10 +98,10 @@ class RectifiedLinear(_Steepness):
 class StraightThrough(SurrogateDerivative):
     """1: the identity straight-through estimator (Hinton 2012; Bengio et al. 2013)."""
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return torch.ones_like(x)
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return x
 
 
@@ -112,10 +112,10 @@ class EscapeDerivative(SurrogateDerivative):
 
     escape: EscapeFunction = field(default_factory=SigmoidEscape)
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return self.escape.derivative(x)
 
-    def value(self, x):
+    def value(self, x: torch.Tensor) -> torch.Tensor:
         return self.escape.value(x)
 
 
@@ -123,7 +123,7 @@ class EscapeDerivative(SurrogateDerivative):
 class MultilayerSpiker(SurrogateDerivative):
     """The spike S itself (Gardner, Sporea & Grüning 2015). Not the derivative of a function of x."""
 
-    def derivative(self, x, spikes):
+    def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return spikes.to(x.dtype)
 
 

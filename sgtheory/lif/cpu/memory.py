@@ -20,7 +20,7 @@ class Pool:
     the rounding of sizes (an eighth).
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.kept: dict[int, list[np.ndarray]] = {}  # by size, the size used last at the end
         self.kept_bytes = self.used_bytes = self.most_bytes = 0
         self._returned: deque[np.ndarray] = deque()  # by finalizers, which must not wait for the lock
