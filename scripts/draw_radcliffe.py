@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from radcliffe import draw_radcliffe
 
 import sgtheory.data
 from sgtheory.files import atomic_path
@@ -19,7 +20,7 @@ def main() -> None:
     parser.add_argument("out", nargs="?", type=Path, default=packaged, help="PNG to write (default: %(default)s)")
     out = parser.parse_args().out
 
-    dark = sgtheory.data.floyd_steinberg(sgtheory.data.draw_radcliffe())
+    dark = sgtheory.data.floyd_steinberg(draw_radcliffe())
     with atomic_path(out) as path:
         Image.fromarray(np.where(dark, 0, 255).astype(np.uint8)).convert("1").save(path, format="PNG", optimize=True)
     print(f"{out}: {dark.shape[0]} rows x {dark.shape[1]} columns, {dark.mean():.1%} dark")

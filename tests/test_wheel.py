@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -32,7 +33,10 @@ def required(requirements: list[str]) -> set[str]:
 def bare(tmp_path_factory):
     """The Python of an environment with the wheel and links to what it requires."""
     folder = tmp_path_factory.mktemp("wheel")
-    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT]
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / name)
+    shutil.copytree(ROOT / "sgtheory", folder / "sgtheory", ignore=shutil.ignore_patterns("__pycache__"))
+    build = ["-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, folder]  # leaves folders where it is
     built = subprocess.run([sys.executable, *map(str, build)], capture_output=True, text=True)
     if built.returncode:
         pytest.skip(f"needs setuptools from an index: {built.stderr.strip().splitlines()[-1]}")

@@ -4,7 +4,6 @@ from sgtheory.data._datasets import DATASETS, OpenedDataset, identify_dataset, o
 from sgtheory.data._download import DownloadError, fetch_radcliffe, fetch_shd
 from sgtheory.data._inner_ear import BasilarMembrane, BushyCell, HairCell, InnerEar
 from sgtheory.data._picture import floyd_steinberg, load_target
-from sgtheory.data._radcliffe import draw_radcliffe
 from sgtheory.data._randman import randman
 from sgtheory.data._recordings import recordings_to_spikes
 from sgtheory.data._shd import SHD_MD5, SpikeDataset, load_shd, write_shd
@@ -20,7 +19,6 @@ __all__ = [
     "InnerEar",
     "OpenedDataset",
     "SpikeDataset",
-    "draw_radcliffe",
     "fetch_radcliffe",
     "fetch_shd",
     "floyd_steinberg",

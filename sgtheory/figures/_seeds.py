@@ -3,8 +3,8 @@
 import numpy as np
 
 from sgtheory.errors import UserError
+from sgtheory.training import NEURON_MODES
 
-MODES = ("deterministic", "escape_noise")
 POINTS = 400  # of a curve; more cannot be told apart in print
 
 
@@ -19,8 +19,10 @@ def by_mode(runs, figure: str) -> dict[str, list]:
         UserError: naming ``figure``, if there is no run, if a seed is missing in one of the modes, or if several runs
             with the same seed differ in something else.
     """
-    grouped = {mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=seed_of) for mode in MODES}
-    seeds = [[seed_of(run) for run in grouped[mode]] for mode in MODES]
+    grouped = {
+        mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=seed_of) for mode in NEURON_MODES
+    }
+    seeds = [[seed_of(run) for run in grouped[mode]] for mode in NEURON_MODES]
     if not seeds[0] or seeds[0] != seeds[1]:
         raise UserError(f"{figure} needs the same seeds in both neuron modes: neuron=deterministic,escape_noise")
     if len(set(seeds[0])) < len(seeds[0]):

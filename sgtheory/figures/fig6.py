@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from sgtheory.claims import Claim
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
-from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, seed_of
+from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 
 LAYERS = ("hidden", "output")
@@ -23,7 +23,7 @@ def measure(runs, **_) -> dict:
         UserError: if a mode or a seed is missing.
     """
     grouped = by_mode(runs, "figure 6")
-    first = {mode: grouped[mode][0] for mode in MODES}
+    first = {mode: grouped[mode][0] for mode in NEURON_MODES}
     epochs = int(first["deterministic"].config["trainer"]["epochs"])
     count = len(grouped["deterministic"])
     numbers = {
@@ -37,7 +37,9 @@ def measure(runs, **_) -> dict:
             mode: {layer: {when: run.rasters[f"{layer}_{when}"] for when in ("before", "after")} for layer in LAYERS}
             for mode, run in first.items()
         },
-        "curves": {metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in MODES} for metric in METRICS},
+        "curves": {
+            metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in NEURON_MODES} for metric in METRICS
+        },
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in LAYERS},
     }
     return numbers | {"final": _final(grouped)}
@@ -74,10 +76,10 @@ def claims(numbers: dict) -> list[Claim]:
 
     def both(name):
         values = final[name]
-        return f"deterministic {plus_minus(values[MODES[0]])}, stochastic {plus_minus(values[MODES[1]])}"
+        return f"deterministic {plus_minus(values[NEURON_MODES[0]])}, stochastic {plus_minus(values[NEURON_MODES[1]])}"
 
     def difference(name):
-        return mean_interval(final[name][MODES[1]] - final[name][MODES[0]])
+        return mean_interval(final[name][NEURON_MODES[1]] - final[name][NEURON_MODES[0]])
 
     claims = []
     gap, error = difference("l2")
@@ -91,9 +93,11 @@ def claims(numbers: dict) -> list[Claim]:
         )
     )
     gap, error = difference("van_rossum")
-    noise = final["van_rossum"][MODES[1]] - final["van_rossum_of_mean"]
-    rest, rest_error = mean_interval(final["van_rossum_of_mean"] - final["van_rossum"][MODES[0]])
-    silent, silent_error = mean_interval(final["van_rossum_other_mode"][MODES[1]] - final["van_rossum"][MODES[0]])
+    noise = final["van_rossum"][NEURON_MODES[1]] - final["van_rossum_of_mean"]
+    rest, rest_error = mean_interval(final["van_rossum_of_mean"] - final["van_rossum"][NEURON_MODES[0]])
+    silent, silent_error = mean_interval(
+        final["van_rossum_other_mode"][NEURON_MODES[1]] - final["van_rossum"][NEURON_MODES[0]]
+    )
     claims.append(
         Claim(
             "C10.2",
@@ -168,7 +172,7 @@ def draw(numbers: dict) -> Figure:
             panel_letter(axes, "A")
     for column, (metric, label) in enumerate(METRICS.items(), start=2):
         axes = figure.add_subplot(grid[0, column])
-        for mode in MODES:
+        for mode in NEURON_MODES:
             plot_curve(axes, numbers["curves"][metric][mode], COLOURS[mode], label=LABELS[mode])
         axes.set(xlabel="epoch", ylabel=label, xlim=(0, numbers["epochs"]))
         if metric == "van_rossum":
@@ -178,7 +182,7 @@ def draw(numbers: dict) -> Figure:
             axes.legend()
             panel_letter(axes, "B")
     for row, (layer, letter) in enumerate((("output", "C"), ("hidden", "D")), start=1):
-        for column, (mode, when) in enumerate((m, w) for m in MODES for w in ("before", "after")):
+        for column, (mode, when) in enumerate((m, w) for m in NEURON_MODES for w in ("before", "after")):
             axes = figure.add_subplot(grid[row, column])
             raster(axes, numbers["rasters"][mode][layer][when], f"{LABELS[mode]}\n{when}", not column)
             axes.spines[:].set_edgecolor(COLOURS[mode])

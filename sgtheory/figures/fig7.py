@@ -17,7 +17,7 @@ from sgtheory.figures._classification import (
     scale,
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
-from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
+from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 from sgtheory.metrics import fano_factor
 
@@ -51,13 +51,15 @@ def measure(runs, **_) -> dict:
         "neurons": {layer: example.rasters[layer].shape[2] for layer in ("input", *layers)},
         "samples": _samples(example.rasters, layers),
         "trials": _trials(example.rasters),
-        "accuracy": {mode: {split: mean_curve(grouped[mode], "accuracy", split) for split in SPLITS} for mode in MODES},
+        "accuracy": {
+            mode: {split: mean_curve(grouped[mode], "accuracy", split) for split in SPLITS} for mode in NEURON_MODES
+        },
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in layers},
     }
     numbers["chance"] = 1 / len(numbers["class_names"])
     numbers["scale"] = scale(numbers)
     numbers["final"] = _final(grouped, layers)
-    numbers["class_accuracy"] = {mode: _class_accuracy(grouped[mode]) for mode in MODES}
+    numbers["class_accuracy"] = {mode: _class_accuracy(grouped[mode]) for mode in NEURON_MODES}
     return numbers
 
 
@@ -168,7 +170,7 @@ def claims(numbers: dict) -> list[Claim]:
     final, test = numbers["final"], numbers["final"]["test"]
 
     def both(values):
-        return ", ".join(f"{LABELS[mode]} {plus_minus(values[mode])}" for mode in MODES)
+        return ", ".join(f"{LABELS[mode]} {plus_minus(values[mode])}" for mode in NEURON_MODES)
 
     learnt = (1 + numbers["chance"]) / 2
     reduced = numbers["epochs"] < PAPER_EPOCHS or numbers["training_samples"] < PAPER_SAMPLES
@@ -183,7 +185,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"{both(final['validation'])}; in the test {both(test['own'])}; chance {numbers['chance']:.3g}",
             f"validation above {learnt:.3g}, half way from chance to 1, in every run (read off the authors' curves: "
             "stochastic 0.965 to 0.97, deterministic 0.945 to 0.95, after 200 epochs on SHD)",
-            all(bool((final["validation"][mode] > learnt).all()) for mode in MODES),
+            all(bool((final["validation"][mode] > learnt).all()) for mode in NEURON_MODES),
         )
     ]
     stochastic, deterministic = (final["validation"][mode] for mode in ("escape_noise", "deterministic"))
@@ -311,7 +313,7 @@ def _draw_activity(figure, numbers) -> None:
 
 def _draw_accuracy(axes, numbers) -> None:
     """B: accuracy during training."""
-    for mode in MODES:
+    for mode in NEURON_MODES:
         for split, line in zip(SPLITS, (":", "-"), strict=True):
             curve = numbers["accuracy"][mode][split]
             plot_curve(axes, curve, COLOURS[mode], linestyle=line, label=f"{LABELS[mode]}, {split}")
@@ -335,7 +337,7 @@ def _draw_fano(axes, numbers) -> None:
 
 def _draw_test(axes, numbers) -> None:
     """D: test accuracy in the neuron mode of the training and in the other one."""
-    modes = tuple(reversed(MODES))
+    modes = tuple(reversed(NEURON_MODES))
     bars = [(group, offset) for group in range(len(modes)) for offset in (-0.2, 0.2)]
     for (group, offset), (tested, alpha) in zip(bars, (("own", 1.0), ("other", 0.4)) * len(modes), strict=True):
         values = numbers["final"]["test"][tested][modes[group]]

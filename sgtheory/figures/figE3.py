@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from sgtheory.claims import Claim
 from sgtheory.errors import UserError
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
-from sgtheory.figures._seeds import MODES
+from sgtheory.figures._seeds import NEURON_MODES
 from sgtheory.figures._statistics import mean_interval
 
 # what is measured in the last tenth of the epochs (metric, layer, label), and whether less is better; claims are about
@@ -59,7 +59,7 @@ def measure(runs, axis: str = "surrogate.beta", **_) -> dict:
     labels = [label for *_, label in measures]
     lines = [
         {"mode": mode, "settings": settings, **_points(members, axis, seeds, labels)}
-        for mode in MODES
+        for mode in NEURON_MODES
         for settings, members in _lines(table[table["neuron.mode"] == mode], axis, labels)
     ]
     epochs = ", ".join(map(str, sorted(table["trainer.epochs"].unique())))
@@ -134,7 +134,7 @@ def _name(settings: dict) -> str:
 def claims(numbers: dict) -> list[Claim]:
     label, axis = numbers["measures"][0], numbers["axis"]
     claims = []
-    for mode in MODES:
+    for mode in NEURON_MODES:
         lines = [line for line in numbers["lines"] if line["mode"] == mode]
         if lines and all(line["x"].min() > 0 and line["x"].max() >= DECADE * line["x"].min() for line in lines):
             ranges = [_near(line["x"], line["values"][label].mean(axis=1), numbers["less_is_better"]) for line in lines]
@@ -207,7 +207,7 @@ def draw(numbers: dict) -> Figure:
     figure = Figure(figsize=(6.9, 3.2))
     panels = figure.subplots(1, len(numbers["measures"]))
     for axes, label, letter in zip(panels, numbers["measures"], "AB", strict=True):
-        for mode in MODES:
+        for mode in NEURON_MODES:
             lines = [line for line in numbers["lines"] if line["mode"] == mode]
             for line, (dash, marker) in zip(lines, itertools.cycle(STYLES), strict=False):
                 values = line["values"][label]

@@ -20,7 +20,7 @@ from sgtheory.figures._classification import (
     scale,
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
-from sgtheory.figures._seeds import MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
+from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import plus_minus
 
 GRADIENTS = ("detached", "attached")
@@ -47,14 +47,16 @@ def measure(runs, **_) -> dict:
     grouped = _grouped(runs)
     names = sorted(grouped, key=lambda name: list(SURROGATES).index(name) if name in SURROGATES else len(SURROGATES))
     data = common_data(runs, "figure S2")
-    seeds = [seed_of(run) for run in grouped[names[0]][GRADIENTS[0]][MODES[0]]]
+    seeds = [seed_of(run) for run in grouped[names[0]][GRADIENTS[0]][NEURON_MODES[0]]]
     return {
         "seeds": seeds,
         **data,
         "network": _network(runs),
         "scale": f"{_network(runs)} network; {scale(data | {'seeds': seeds})}",
         "chance": 1 / len(runs[0].rasters["class_names"]),
-        "beta": {name: grouped[name][GRADIENTS[0]][MODES[0]][0].config["surrogate"].get("beta") for name in names},
+        "beta": {
+            name: grouped[name][GRADIENTS[0]][NEURON_MODES[0]][0].config["surrogate"].get("beta") for name in names
+        },
         "curves": _each(grouped, names, lambda cell: {s: mean_curve(cell, "accuracy", s) for s in SPLITS}),
         "final": _each(grouped, names, _final),
     }
@@ -68,7 +70,7 @@ def _grouped(runs) -> dict:
         for gradient in GRADIENTS:
             chosen = [r for r in runs if _surrogate(r) == name and r.config["neuron"]["reset_gradient"] == gradient]
             grouped[name][gradient] = by_mode(chosen, f"figure S2 ({name}, reset {gradient})")
-    seeds = {tuple(seed_of(r) for r in modes[MODES[0]]) for cell in grouped.values() for modes in cell.values()}
+    seeds = {tuple(seed_of(r) for r in modes[NEURON_MODES[0]]) for cell in grouped.values() for modes in cell.values()}
     if len(seeds) != 1:
         raise UserError("figure S2 needs the same seeds for every surrogate, with the reset attached and detached")
     return grouped
@@ -88,7 +90,9 @@ def _surrogate(run) -> str:
 
 def _each(grouped, names, measure) -> dict:
     """``measure`` of the runs of each cell: mode, surrogate, reset gradient."""
-    return {mode: {name: {g: measure(grouped[name][g][mode]) for g in GRADIENTS} for name in names} for mode in MODES}
+    return {
+        mode: {name: {g: measure(grouped[name][g][mode]) for g in GRADIENTS} for name in names} for mode in NEURON_MODES
+    }
 
 
 def _final(runs) -> dict:
@@ -119,17 +123,17 @@ def _compare(first: dict, second: dict, samples: int) -> dict:
 
 def claims(numbers: dict) -> list[Claim]:
     final = numbers["final"]
-    if missing := [name for name in SURROGATES if name not in final[MODES[0]]]:
+    if missing := [name for name in SURROGATES if name not in final[NEURON_MODES[0]]]:
         raise UserError(f"figure S2 needs all four surrogates of the paper: there is no run with {', '.join(missing)}")
 
     def accuracies(measure, gradient):
-        return {(mode, name): final[mode][name][gradient][measure] for mode in MODES for name in SURROGATES}
+        return {(mode, name): final[mode][name][gradient][measure] for mode in NEURON_MODES for name in SURROGATES}
 
     attached, detached = (accuracies("validation", gradient) for gradient in ("attached", "detached"))
     reset = _compare(attached, detached, numbers["validation_samples"])
     trained = accuracies("all_epochs", "detached")
     pairs = {"SigmoidDerivative": "ScaledSigmoidDerivative", "ScaledSuperSpike": "SuperSpike"}
-    unscaled = {(mode, name): trained[mode, name] for mode in MODES for name in pairs}
+    unscaled = {(mode, name): trained[mode, name] for mode in NEURON_MODES for name in pairs}
     slower = _compare(unscaled, {key: trained[key[0], pairs[key[1]]] for key in unscaled}, numbers["training_samples"])
     several = len(numbers["seeds"]) > 1
     source = f"95 %, {len(numbers['seeds'])} seeds, spread pooled" if several else "95 %, binomial, 1 seed"
@@ -153,7 +157,7 @@ def claims(numbers: dict) -> list[Claim]:
         )
 
     alike, worse, slow = [], [], []
-    for number, mode in enumerate(MODES, start=1):
+    for number, mode in enumerate(NEURON_MODES, start=1):
         alike.append(
             claim(
                 number,
@@ -193,8 +197,8 @@ def draw(numbers: dict) -> Figure:
     names = list(numbers["beta"])
     figure = Figure(figsize=(6.9, 5.8))
     curves, final = figure.subfigures(2, 1, height_ratios=(1, 0.5))
-    panels = curves.subplots(len(MODES), len(names), sharex=True, sharey=True, squeeze=False)
-    for row, mode, letter in zip(panels, MODES, "AB", strict=True):
+    panels = curves.subplots(len(NEURON_MODES), len(names), sharex=True, sharey=True, squeeze=False)
+    for row, mode, letter in zip(panels, NEURON_MODES, "AB", strict=True):
         for axes, name in zip(row, names, strict=True):
             _draw_curves(axes, numbers, mode, name)
         row[0].set_ylabel(f"{LABELS[mode]}\naccuracy")
@@ -202,11 +206,11 @@ def draw(numbers: dict) -> Figure:
     for top, bottom, name in zip(panels[0], panels[-1], names, strict=True):
         top.set_title(_title(name, numbers["beta"][name]))
         bottom.set_xlabel("epoch")
-    for axes, mode, letter in zip(final.subplots(1, len(MODES), sharey=True), MODES, "CD", strict=True):
+    for axes, mode, letter in zip(final.subplots(1, len(NEURON_MODES), sharey=True), NEURON_MODES, "CD", strict=True):
         _draw_final(axes, numbers, mode, names)
         panel_letter(axes, letter)
     final.axes[0].set_ylabel("validation accuracy\nat the end")
-    attached = {f"{LABELS[mode]}, reset attached": {"color": COLOURS[mode]} for mode in MODES}
+    attached = {f"{LABELS[mode]}, reset attached": {"color": COLOURS[mode]} for mode in NEURON_MODES}
     splits = {split: {"color": "0.35", "linestyle": line} for split, line in LINES.items()}
     styles = {"reset detached": {"color": DETACHED}, **attached, **splits}
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,39 +29,39 @@ TRIALS_SHOWN = 30
 class ClassificationSettings:
     """The ``task`` section; every key is explained in conf/task/classification.yaml."""
 
-    name: str = "classification"
-    duration: float = 0.7
-    steps: int | None = None
-    channels: list[int] = field(default_factory=lambda: [16, 32, 64])
-    kernels: list[int] = field(default_factory=lambda: [21, 7, 7])
-    strides: list[int] = field(default_factory=lambda: [10, 3, 3])
-    paddings: list[int] = field(default_factory=lambda: [0, 0, 0])
-    recurrent_kernels: list[int] = field(default_factory=lambda: [5, 5, 5])
-    readout_tau_mem: float = 0.7
-    readout_tau_syn: float = 10e-3
-    sigma_u: float = 1.0
-    initial_rate: float = 15.8
-    alpha: float = 0.9
-    escape: Any = None
-    loss: str = "max_over_time"
-    upper_strength: float = 0.01
-    upper_count: float = 7.0
-    lower_strength: float = 0.0
-    lower_count: float = 0.0
-    regularise: str = "layer"
-    optimiser: str = "smorms3"
-    learning_rate: float = 0.01
-    batch_size: int = 400
-    validation_fraction: float = 0.1
-    split_seed: int = 0
-    training_samples: int | None = None
-    test_samples: int | None = None
-    measure_every: int = 10
-    fano_trials: int = 400
-    fano_window: float = 20e-3
-    fano_sample: int = 0
-    recompute: bool = False
-    replay: str | None = None
+    name: str
+    duration: float
+    steps: int | None
+    channels: list[int]
+    kernels: list[int]
+    strides: list[int]
+    paddings: list[int]
+    recurrent_kernels: list[int]
+    readout_tau_mem: float
+    readout_tau_syn: float
+    sigma_u: float
+    initial_rate: float
+    alpha: float
+    escape: Any
+    loss: str
+    upper_strength: float
+    upper_count: float
+    lower_strength: float
+    lower_count: float
+    regularise: str
+    optimiser: str
+    learning_rate: float
+    batch_size: int
+    validation_fraction: float
+    split_seed: int
+    training_samples: int | None
+    test_samples: int | None
+    measure_every: int
+    fano_trials: int
+    fano_window: float
+    fano_sample: int
+    recompute: bool
+    replay: str | None
 
     def __post_init__(self):
         require_positive(

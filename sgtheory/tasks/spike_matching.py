@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,44 +28,44 @@ LAYERS = ("hidden", "output")
 class TargetSettings:
     """Which picture, and how it becomes spikes: see :func:`sgtheory.data.load_target`."""
 
-    image: str | None = None
-    rows: int = 200
-    steps: int | None = 198
-    method: str = "dither"
-    threshold: float = 0.85
-    channel: str = "grey"
+    image: str | None
+    rows: int
+    steps: int | None
+    method: str
+    threshold: float
+    channel: str
 
 
 @dataclass
 class LearningRates:
     """Step sizes of plain gradient descent."""
 
-    hidden: float = 1e-5
-    output: float = 1e-4
+    hidden: float
+    output: float
 
 
 @dataclass
 class SpikeMatchingSettings:
     """The ``task`` section; every key is explained in conf/task/spike_matching.yaml."""
 
-    name: str = "spike_matching"
-    target: TargetSettings = field(default_factory=TargetSettings)
-    inputs: int = 200
-    hidden: int = 200
-    input_rate: float = 50.0
-    sigma_u: float = 1.0
-    escape: Any = None
-    trials: int = 1
-    learning_rate: LearningRates = field(default_factory=LearningRates)
-    surrogate_learning_rate: LearningRates = field(default_factory=LearningRates)
-    output_rule: str = "likelihood"
-    loss: str = "l2"
-    eps0: float = 0.2
-    kernel_endpoint: bool = True
-    measure_every: int = 50
-    measure_trials: int = 10
-    replay: str | None = None
-    save_updates: int = 0
+    name: str
+    target: TargetSettings
+    inputs: int
+    hidden: int
+    input_rate: float
+    sigma_u: float
+    escape: Any
+    trials: int
+    learning_rate: LearningRates
+    surrogate_learning_rate: LearningRates
+    output_rule: str
+    loss: str
+    eps0: float
+    kernel_endpoint: bool
+    measure_every: int
+    measure_trials: int
+    replay: str | None
+    save_updates: int
 
     def __post_init__(self):
         require_positive(

@@ -107,9 +107,6 @@ def back_propagation_through_time(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The derivatives of :func:`real_time_recurrent_learning`, backwards through :func:`sgtheory.lif.lif`.
 
-    The recurrent layer is the fixed point of S = lif(W S_pre + V S): each of as many passes as there are steps makes
-    one more step of it right. Costs steps^2; for checks.
-
     Args:
         error: dL / dS, [time, neurons].
         escape, noise: as in :func:`sgtheory.lif.lif`.
@@ -119,9 +116,7 @@ def back_propagation_through_time(
         S [time, neurons], and dL / dw for all weights, [weights].
     """
     weights = [w.detach().requires_grad_() for w in (input_weights, recurrent_weights)]
-    spikes = torch.zeros_like(error)
-    for _ in range(len(error)):
-        arriving = input_spikes @ weights[0] + spikes @ weights[1]
-        spikes = lif(arriving[None], parameters, surrogate, escape, noise, backend="reference")[0][0]
-    gradients = torch.autograd.grad((spikes * error).sum(), weights)
-    return spikes.detach(), torch.cat([g.flatten() for g in gradients])
+    arriving = (input_spikes @ weights[0])[None]
+    spikes, _ = lif(arriving, parameters, surrogate, escape, noise, weights[1].T, backend="reference", potential=False)
+    gradients = torch.autograd.grad((spikes[0] * error).sum(), weights)
+    return spikes[0].detach(), torch.cat([g.flatten() for g in gradients])

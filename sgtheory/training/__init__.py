@@ -6,6 +6,7 @@ This layer knows of Hydra and wandb; nothing below does.
 from sgtheory.training._checkpoint import load_checkpoint, restore_checkpoint, save_checkpoint
 from sgtheory.training._collect import Collection, collect, companions, widen
 from sgtheory.training._config import (
+    NEURON_MODES,
     NeuronSettings,
     TaskContext,
     TrainerSettings,
@@ -26,6 +27,7 @@ __all__ = [
     "COLUMNS",
     "CONF",
     "FINISHED",
+    "NEURON_MODES",
     "Collection",
     "NeuronSettings",
     "Records",

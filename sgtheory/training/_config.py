@@ -28,7 +28,7 @@ from sgtheory.files import user_path
 from sgtheory.lif import BACKENDS
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
-MODES = ("deterministic", "escape_noise")
+NEURON_MODES = ("deterministic", "escape_noise")
 # what a result depends on; where and how fast it is computed does not belong to it
 IDENTITY = ("seed", "task", "neuron", "surrogate", "data")
 KNOWN_BY_VERSION = {"sgtheory", "torch", *sys.stdlib_module_names}
@@ -51,7 +51,7 @@ class NeuronSettings:
     parameters: Any = field(init=False)
 
     def __post_init__(self):
-        require_choice(MODES, mode=self.mode)
+        require_choice(NEURON_MODES, mode=self.mode)
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(LIFParameters)}
         self.parameters = LIFParameters(**values)
 
@@ -61,9 +61,9 @@ class TrainerSettings:
     """The ``trainer`` section: how long and on what to run, and when to save."""
 
     epochs: int
-    backend: str = "auto"
-    device: str = "cpu"
-    threads: int | None = None
+    backend: str
+    device: str
+    threads: int | None = None  # these two are not recorded with a run
     checkpoint_every: float = 20.0
 
     def __post_init__(self):
@@ -190,7 +190,7 @@ def check_sections(config: DictConfig) -> None:
     name = config.task.get("name", "task")
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.-]{0,80}", name):
         raise UserError(f"task.name = {name!r:.80} must be a word, since the folder of its runs has that name")
-    require_choice(MODES, **{"neuron.mode": config.neuron.get("mode")})
+    require_choice(NEURON_MODES, **{"neuron.mode": config.neuron.get("mode")})
     require_word(seed=config.seed)
 
 

@@ -26,7 +26,7 @@ from sgtheory.training._records import CONFIG
 
 log = logging.getLogger("sgtheory")
 
-MODES = ("offline", "online", "disabled")
+WANDB_MODES = ("offline", "online", "disabled")
 BINS = 64  # of histograms
 KEEP = {"min": min, "max": max, "last": lambda _, value: value}  # of the course of a metric
 PATIENCE = {"offline": 20.0, "online": 120.0}  # seconds to wait for wandb at the end of a run
@@ -232,7 +232,7 @@ def make_logger(config: DictConfig, fingerprint: str, directory: Path, name: str
     require_choice(("none", "wandb"), **{"logger.name": settings.name})
     if settings.name == "none":
         return NoLogger()
-    require_choice(MODES, **{"logger.mode": settings.mode})
+    require_choice(WANDB_MODES, **{"logger.mode": settings.mode})
     if settings.mode == "disabled":
         return NoLogger()
     folder = user_path(settings.dir or config.runs)

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import radcliffe
 from PIL import Image
 
-from sgtheory.data import _radcliffe, draw_radcliffe, load_target
+import sgtheory.data
+from sgtheory.data import load_target
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "draw_radcliffe.py"
 
@@ -19,7 +21,7 @@ def pixels(path):
 
 
 def test_script_regenerates_the_packaged_picture_pixel_for_pixel(tmp_path, monkeypatch, capsys):
-    packaged = Path(_radcliffe.__file__).with_name("radcliffe.png")
+    packaged = Path(sgtheory.data.__file__).with_name("radcliffe.png")
     monkeypatch.setattr("sys.argv", ["draw_radcliffe.py", str(tmp_path / "out.png")])
     runpy.run_path(str(SCRIPT), run_name="__main__")
     drawn = pixels(tmp_path / "out.png")
@@ -33,7 +35,7 @@ def test_packaged_picture_gives_spikes_at_a_rate_like_that_of_the_paper():
 
 
 def test_drawing_is_grey_levels_of_a_building_lit_from_the_left_under_a_bright_sky():
-    grey = draw_radcliffe(rows=50, columns=50)
+    grey = radcliffe.draw_radcliffe(rows=50, columns=50)
     np.testing.assert_array_equal(grey, np.rint(grey * 255) / 255)
     assert grey.min() >= 0
     assert grey.max() <= 1
@@ -44,11 +46,11 @@ def test_drawing_is_grey_levels_of_a_building_lit_from_the_left_under_a_bright_s
 
 
 SOLIDS = {
-    "cylinder": _radcliffe.turned(1.5, -1.0, 2.0, at=(0.5, -0.3)),
-    "cut ellipsoid": _radcliffe.turned(2.0, -0.5, 1.0, at=(-0.4, 0.2), rise=2.5),
-    "box": _radcliffe.block((0.3, 0.4), 2.0, 3.0, -1.0, 1.5, angle=0.4),
-    "gabled block": _radcliffe.block((0.3, 0.4), 2.0, 3.0, -1.0, 1.5, angle=-0.4, gable=1.0),
-    "pinnacle": _radcliffe.block((-0.3, 0.1), 2.0, 2.0, -1.0, 3.0, hip=3.0),
+    "cylinder": radcliffe.turned(1.5, -1.0, 2.0, at=(0.5, -0.3)),
+    "cut ellipsoid": radcliffe.turned(2.0, -0.5, 1.0, at=(-0.4, 0.2), rise=2.5),
+    "box": radcliffe.block((0.3, 0.4), 2.0, 3.0, -1.0, 1.5, angle=0.4),
+    "gabled block": radcliffe.block((0.3, 0.4), 2.0, 3.0, -1.0, 1.5, angle=-0.4, gable=1.0),
+    "pinnacle": radcliffe.block((-0.3, 0.1), 2.0, 2.0, -1.0, 3.0, hip=3.0),
 }
 
 
@@ -85,7 +87,7 @@ def test_no_solid_sticks_out_of_its_sphere():
     rng = np.random.default_rng(6)
     start, way = rng.normal(0, 40, (2000, 3)), rng.normal(0, 1, (2000, 3))
     way /= np.linalg.norm(way, axis=1, keepdims=True)
-    for solid in [*_radcliffe.camera(), *_radcliffe.neighbours()]:
+    for solid in [*radcliffe.camera(), *radcliffe.neighbours()]:
         aimed = way.copy()  # half of the rays at the solid, so that there are hits
         aimed[::2] = rng.uniform(solid.box[0] - 1, solid.box[1] + 1, (1000, 3)) - start[::2]
         aimed /= np.linalg.norm(aimed, axis=1, keepdims=True)
