@@ -3,6 +3,7 @@
 Everything is float64 and reproducible from a seed.
 """
 
+from sgtheory.theory._agreement import Agreement, agreement, relative_error, squared_norm
 from sgtheory.theory._alignment import SPIKE_TIME_NEURON, DiscreteNets, SpikingNet, cosine, sign_agreement
 from sgtheory.theory._chain_rule import chain_rule_derivatives, perceptron_chain
 from sgtheory.theory._estimators import (
@@ -10,6 +11,7 @@ from sgtheory.theory._estimators import (
     Estimator,
     Exact,
     FiniteDifferences,
+    Jumps,
     Quality,
     ScoreFunction,
     SmoothedStochAD,
@@ -17,6 +19,7 @@ from sgtheory.theory._estimators import (
     SurrogateGradient,
     measure,
 )
+from sgtheory.theory._lif_net import LIFNet, LIFObjective, VanRossumLoss, random_lif_objective
 from sgtheory.theory._line_integral import Circulation, Loop, circulation, riemann_sum
 from sgtheory.theory._loop_nets import (
     FieldNet,
@@ -68,6 +71,7 @@ __all__ = [
     "SPIKE_TIME_NEURON",
     "TABLE_NETS",
     "TABLE_SURROGATES",
+    "Agreement",
     "BinaryConcrete",
     "Circulation",
     "DiscreteNets",
@@ -76,6 +80,9 @@ __all__ = [
     "FieldNet",
     "FiniteDifferences",
     "ForwardSensitivities",
+    "Jumps",
+    "LIFNet",
+    "LIFObjective",
     "Loop",
     "LoopIntegralSettings",
     "Objective",
@@ -92,6 +99,8 @@ __all__ = [
     "StochasticDerivative",
     "StochasticPerceptronNet",
     "SurrogateGradient",
+    "VanRossumLoss",
+    "agreement",
     "back_propagation_through_time",
     "bernoulli_derivative",
     "build_loop",
@@ -109,8 +118,10 @@ __all__ = [
     "pattern_probabilities",
     "perceptron_chain",
     "psp_overlap",
+    "random_lif_objective",
     "random_objective",
     "real_time_recurrent_learning",
+    "relative_error",
     "relaxed_spike",
     "riemann_sum",
     "right_share",
@@ -120,6 +131,7 @@ __all__ = [
     "smoothed_bernoulli",
     "spike_patterns",
     "spike_time_derivatives",
+    "squared_norm",
     "stochastic_derivative",
     "synaptic_kernel",
     "van_rossum",

@@ -1,4 +1,6 @@
-"""Gradient estimators for nets of perceptrons under one interface, and their measured quality (Sections 2, 3.2, 7).
+"""Gradient estimators under one interface, and their measured quality (Sections 2, 3.2, 7).
+
+They work on nets of perceptrons and, but for :class:`StochAD`, on networks of LIF neurons.
 
 An estimator turns an :class:`Objective` into random vectors that should be close to its exact gradient.
 :func:`measure` finds bias, variance, cosine and sign agreement of any of them. Where an estimate is a function of the
@@ -15,8 +17,9 @@ import torch
 from sgtheory.errors import ParameterError, is_whole, require_choice, require_positive
 from sgtheory.neurons import SurrogateDerivative, surrogate_spike
 from sgtheory.theory._perceptron import Objective, Path, PerceptronNet
-from sgtheory.theory._stochad import Combination, smoothed_bernoulli, stochastic_derivative
+from sgtheory.theory._stochad import Combination, bernoulli_derivative, smoothed_bernoulli, stochastic_derivative
 
+RUNS_AT_ONCE = 4096  # bounds the memory
 MAX_SUPPORT_UNITS = 14  # beyond that, samples are cheaper than all 2**units paths
 
 
@@ -47,12 +50,17 @@ class _PathEstimator(Estimator):
             raise ParameterError("paths", self.paths, "must be a whole number above 0")
 
     def on_paths(self, objective: Objective, path: Path) -> torch.Tensor:
-        """The estimate on each path of a batch, [paths, n_parameters]."""
+        """The estimate on each path of a batch, [n, n_parameters].
+
+        Args:
+            objective: what is estimated.
+            path: spikes of every group, [n, units], or [n, paths, units] for averages over ``paths`` of them.
+        """
         raise NotImplementedError
 
     def sample(self, objective, n, rng):
-        estimates = self.on_paths(objective, objective.sample_paths(n * self.paths, rng))
-        return estimates.unflatten(0, (n, self.paths)).mean(1)
+        path = objective.sample_paths(n * self.paths, rng)
+        return self.on_paths(objective, [spikes.unflatten(0, (n, self.paths)) for spikes in path])
 
     def support(self, objective):
         if self.paths > 1 or objective.net.units > MAX_SUPPORT_UNITS:
@@ -62,6 +70,11 @@ class _PathEstimator(Estimator):
 
     def cost(self, net):
         return 2.0 * self.paths
+
+
+def _beside(x: torch.Tensor, spikes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """x [n, 1, units] or [n, paths, units] and the spikes of a path, [n, units] or [n, paths, units], in one shape."""
+    return torch.broadcast_tensors(x, spikes if spikes.ndim == 3 else spikes[:, None])
 
 
 @dataclass(frozen=True)
@@ -75,8 +88,7 @@ class Exact(Estimator):
         return objective.gradient()[None], torch.ones(1, dtype=torch.float64)
 
     def cost(self, net):
-        hidden = itertools.pairwise((0, *net.sizes[1:]))
-        return 2 * sum(2**before * units for before, units in hidden) / net.units
+        return 2.0 * net.exact_passes
 
 
 @dataclass(frozen=True)
@@ -98,8 +110,8 @@ class SurrogateGradient(_PathEstimator):
         require_choice(("stochastic", "deterministic"), path=self.path)
 
     def on_paths(self, objective, path):
-        def spike(layer, x):
-            return surrogate_spike(x, path[layer], self.surrogate.derivative)
+        def spike(group, x):
+            return surrogate_spike(*_beside(x, path[group]), self.surrogate.derivative)
 
         return objective.pathwise_gradient(spike, len(path[0]))
 
@@ -126,8 +138,8 @@ class SmoothedStochAD(_PathEstimator):
     combination: Combination = "matched"
 
     def on_paths(self, objective, path):
-        def spike(layer, x):
-            return smoothed_bernoulli(objective.net.escape.value(x), path[layer], self.combination)
+        def spike(group, x):
+            return smoothed_bernoulli(*_beside(objective.net.escape.value(x), path[group]), self.combination)
 
         return objective.pathwise_gradient(spike, len(path[0]))
 
@@ -156,6 +168,8 @@ class StochAD(Estimator):
 class ScoreFunction(_PathEstimator):
     """f(S) d log P(S) / d parameters: the likelihood-ratio or REINFORCE estimator (Williams 1992). Unbiased.
 
+    Where f is a sum over time, each spike is given the part that comes after it (:meth:`Objective.consequences`).
+
     Args:
         baseline: subtract from f the mean of f over the other paths of the same estimate (leave one out), which
             keeps it unbiased; needs ``paths`` of at least 2.
@@ -170,22 +184,95 @@ class ScoreFunction(_PathEstimator):
             raise ParameterError("paths", self.paths, "must be at least 2 for a baseline from the other paths")
 
     def on_paths(self, objective, path):
-        outputs = objective.output(path[-1])
+        path = [spikes if spikes.ndim == 3 else spikes[:, None] for spikes in path]
+        rewards = torch.stack(objective.consequences(path))  # [groups, n, paths]
         if self.baseline:
-            outputs = outputs.unflatten(0, (-1, self.paths))
-            outputs = (outputs - (outputs.sum(1, keepdim=True) - outputs) / (self.paths - 1)).flatten()
-        parameters = objective.parameters.expand(len(path[0]), -1).clone().requires_grad_()
-        log_likelihood = torch.zeros(())
+            paths = rewards.shape[2]
+            rewards = (rewards - rewards.mean(2, keepdim=True)) * (paths / (paths - 1))
+        return objective.gradients(lambda p: (rewards * objective.log_likelihood(p, path)).sum(0), len(path[0]))
 
-        def impose(layer, x):
-            nonlocal log_likelihood
-            p, spikes = objective.net.escape.value(x), path[layer]
-            log_likelihood = log_likelihood + torch.where(spikes > 0, p, 1 - p).log().sum()
-            return spikes
 
-        objective.net.run(parameters, objective.x, impose)
-        (score,) = torch.autograd.grad(log_likelihood, parameters)
-        return outputs[:, None] * score
+@dataclass(frozen=True)
+class Jumps(Estimator):
+    """Unbiased stochastic derivatives by replay: what if one spike had been another?
+
+    A spike S of the run, with firing probability p and weight w of its triple, has the credit w (f(Y) - f(S)), where Y
+    is the run with that spike replaced and the same random numbers afterwards. The estimate is
+    sum of credit dp / d parameters, along the spikes that happened. For ``"matched"`` the weights are 1 and -1, so
+    that the credit is f(with the spike) - f(without it): the local expectation gradient (Titsias & Lázaro-Gredilla
+    2015) with one run for each outcome.
+
+    :class:`StochAD` finds the same forward in time, for perceptrons.
+
+    Args:
+        alternatives: number of spikes that are replaced, one at a time, drawn in proportion to ``|w| p'(U - theta)``;
+            None: each of them once.
+        combination: of the right and left derivative, see :func:`sgtheory.theory.right_share`.
+        coupled: False: another run goes on with random numbers of its own.
+    """
+
+    alternatives: int | None = None
+    combination: Combination = "matched"
+    coupled: bool = True
+
+    def __post_init__(self):
+        if self.alternatives is not None and (not is_whole(self.alternatives) or self.alternatives < 1):
+            raise ParameterError("alternatives", self.alternatives, "must be None or a whole number above 0")
+
+    def sample(self, objective, n, rng):
+        at_once = max(1, RUNS_AT_ONCE // (self.alternatives or objective.net.units))
+        parts = [min(at_once, n - first) for first in range(0, n, at_once)]
+        return torch.cat([self._sample(objective, part, rng) for part in parts])
+
+    def _sample(self, objective, n, rng):
+        net, potentials = objective.net, []
+        uniforms = net.uniforms((n, 1), rng)
+
+        def draw(group, x):
+            potentials.append(x.expand_as(uniforms[group]))
+            return (uniforms[group] < net.escape.value(x)).double()
+
+        path = net.run(objective.parameters, objective.x, draw)
+        x, spikes = torch.cat(potentials, -1)[:, 0], torch.cat(path, -1)[:, 0]  # [n, units]
+        weight = bernoulli_derivative(net.escape.value(x), spikes, self.combination).weight
+        # nothing is replaced where the probability does not change, and where it rounds to 0 or 1
+        size = (weight * net.escape.derivative(x)).abs()
+        if self.alternatives is None:
+            chosen, times = torch.arange(net.units).expand(n, -1), 1.0
+        else:
+            total = size.sum(-1, keepdim=True)
+            possible = torch.where(total > 0, size, 1.0)
+            chosen = torch.multinomial(possible, self.alternatives, replacement=True, generator=rng)
+            times = torch.where(size > 0, total / (self.alternatives * size), 0.0)
+        value = objective.value(self._replay(objective, uniforms, chosen, rng))
+        change = value - objective.value(path)  # [n, alternatives]
+        credit = torch.zeros_like(spikes).scatter_add(1, chosen, change) * times * weight
+        credits = [part[:, None] for part in credit.split(net.groups, -1)]
+
+        def credited(parameters):
+            probabilities = objective.probabilities(parameters, path)
+            return sum((c * p).sum(-1) for c, p in zip(credits, probabilities, strict=True))
+
+        return objective.gradients(credited, n)
+
+    def _replay(self, objective, uniforms, chosen, rng):
+        """Paths [n, alternatives] in which one spike each, ``chosen`` among all units, is another."""
+        net = objective.net
+        first = list(itertools.accumulate(net.groups, initial=0))
+
+        def spike(group, x):
+            random = uniforms[group]
+            if not self.coupled:
+                after = (chosen < first[group])[..., None]
+                own = torch.rand(*chosen.shape, net.groups[group], generator=rng, dtype=torch.float64)
+                random = torch.where(after, own, random)
+            s = random < net.escape.value(x)
+            return (s ^ (chosen[..., None] == torch.arange(first[group], first[group + 1]))).double()
+
+        return net.run(objective.parameters, objective.x, spike)
+
+    def cost(self, net):
+        return 2.0 + (self.alternatives or net.units)
 
 
 @dataclass(frozen=True)
@@ -195,10 +282,12 @@ class FiniteDifferences(Estimator):
     Args:
         epsilon: size of the perturbation (unit of the parameters).
         coupled: both runs use the same random numbers; otherwise they are independent.
+        central: (f(parameters + epsilon e_i) - f(parameters - epsilon e_i)) / (2 epsilon).
     """
 
     epsilon: float = 0.1
     coupled: bool = False
+    central: bool = False
 
     def __post_init__(self):
         require_positive(epsilon=self.epsilon)
@@ -207,15 +296,17 @@ class FiniteDifferences(Estimator):
         net = objective.net
 
         def outputs(parameters, uniforms):
-            return objective.output(net.simulate(parameters, objective.x, uniforms)[-1])
+            return objective.value(net.simulate(parameters, objective.x, uniforms))
 
-        shifted = objective.parameters + self.epsilon * torch.eye(net.n_parameters, dtype=torch.float64)
+        step = self.epsilon * torch.eye(net.n_parameters, dtype=torch.float64)
         base = net.uniforms((n, 1 if self.coupled else net.n_parameters), rng)
         moved = base if self.coupled else net.uniforms((n, net.n_parameters), rng)
-        return (outputs(shifted, moved) - outputs(objective.parameters, base)) / self.epsilon
+        start = objective.parameters - step if self.central else objective.parameters
+        difference = outputs(objective.parameters + step, moved) - outputs(start, base)
+        return difference / (2 * self.epsilon if self.central else self.epsilon)
 
     def cost(self, net):
-        return net.n_parameters + 1.0 if self.coupled else 2.0 * net.n_parameters
+        return net.n_parameters + 1.0 if self.coupled and not self.central else 2.0 * net.n_parameters
 
 
 @dataclass(frozen=True)
@@ -236,14 +327,14 @@ class BinaryConcrete(Estimator):
         require_positive(temperature=self.temperature)
 
     def sample(self, objective, n, rng):
-        uniforms = objective.net.uniforms((n,), rng)
+        uniforms = objective.net.uniforms((n, 1), rng)
 
-        def spike(layer, x):
+        def spike(group, x):
             p = objective.net.escape.value(x)
             # logit is infinite where p rounds to 0 or 1; there the relaxed spike does not depend on p any more.
-            relaxed = torch.sigmoid((torch.logit(p, eps=1e-15) - torch.logit(uniforms[layer])) / self.temperature)
+            relaxed = torch.sigmoid((torch.logit(p, eps=1e-15) - torch.logit(uniforms[group])) / self.temperature)
             if self.straight_through:
-                return relaxed + ((uniforms[layer] < p).to(p.dtype) - relaxed).detach()
+                return relaxed + ((uniforms[group] < p).to(p.dtype) - relaxed).detach()
             return relaxed
 
         return objective.pathwise_gradient(spike, n)
@@ -308,11 +399,13 @@ def _sign_agreement(estimates, gradient):
     return (estimates.sign() == gradient.sign())[..., sensitive].double().mean(-1)
 
 
-def measure(estimator: Estimator, objective: Objective, samples: int = 4096, seed: int = 0) -> Quality:
+def measure(
+    estimator: Estimator, objective: Objective, samples: int = 4096, seed: int = 0, gradient: torch.Tensor | None = None
+) -> Quality:
     """Bias, variance, cosine and sign agreement of ``estimator`` with the exact gradient of ``objective``.
 
     Exact for up to 14 units where the estimate is a function of one path; otherwise from ``samples`` estimates drawn
-    with ``seed``.
+    with ``seed``. ``gradient`` is the exact gradient, if it is known already.
 
     Raises:
         ParameterError: if ``samples`` is not above 1.
@@ -320,7 +413,7 @@ def measure(estimator: Estimator, objective: Objective, samples: int = 4096, see
     """
     if not is_whole(samples) or samples < 2:
         raise ParameterError("samples", samples, "must be a whole number above 1")
-    gradient = objective.gradient()
+    gradient = objective.gradient() if gradient is None else gradient
     support = estimator.support(objective)
     if support is None:
         estimates = estimator.sample(objective, samples, torch.Generator().manual_seed(seed))

@@ -3,14 +3,15 @@
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import torch
 
 from sgtheory.errors import ParameterError, UserError, is_whole
 from sgtheory.neurons import EscapeFunction, SigmoidEscape, Step
 
-Path = list[torch.Tensor]  # the spikes of every layer, each [..., units]
-SpikeRule = Callable[[int, torch.Tensor], torch.Tensor]  # (layer, x = U - theta) -> output of that layer
+Path = list[torch.Tensor]  # the spikes of every group of units (a layer of perceptrons), each [..., units]
+SpikeRule = Callable[[int, torch.Tensor], torch.Tensor]  # (group, x = U - theta) -> output of that group
 
 MAX_ADJACENT_UNITS = 20  # two adjacent layers: a transition matrix of 2**20 numbers
 MAX_PATH_UNITS = 18
@@ -36,9 +37,52 @@ def pattern_probabilities(p: torch.Tensor) -> torch.Tensor:
     return probabilities
 
 
+class BernoulliNet:
+    """Units that fire with probability p(U - theta), group after group: what estimators know of a net.
+
+    The units of a group do not depend on each other; their potential follows from the parameters and from the spikes
+    of earlier groups. A subclass has ``escape``, ``threshold`` and ``n_parameters``, and defines :attr:`groups` and
+    :meth:`run`.
+    """
+
+    escape: EscapeFunction
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """Number of units of every group, in causal order."""
+        raise NotImplementedError
+
+    @property
+    def units(self) -> int:
+        """Number of random spikes, output included."""
+        return sum(self.groups)
+
+    @property
+    def deterministic(self) -> Self:
+        """The same net with a hard threshold."""
+        return replace(self, escape=Step())
+
+    def run(self, parameters: torch.Tensor, x: torch.Tensor, spike: SpikeRule) -> Path:
+        """Output of every group, where ``spike`` turns U - theta into spikes."""
+        raise NotImplementedError
+
+    def simulate(self, parameters: torch.Tensor, x: torch.Tensor, uniforms: Path) -> Path:
+        """Spikes S = [r < p(U - theta)] for the random numbers r, ``uniforms``, of every group.
+
+        Runs with the same ``uniforms`` have coupled randomness.
+        """
+        return self.run(parameters, x, lambda group, u: (uniforms[group] < self.escape.value(u)).to(u.dtype))
+
+    def uniforms(self, shape: tuple[int, ...], rng: torch.Generator) -> Path:
+        """Random numbers for :meth:`simulate`: for every group, uniform on [0, 1), [*shape, units]."""
+        return [torch.rand(*shape, units, generator=rng, dtype=torch.float64) for units in self.groups]
+
+
 @dataclass(frozen=True)
-class PerceptronNet:
+class PerceptronNet(BernoulliNet):
     """A feed-forward net of binary perceptrons: U = W s + b, S ~ Bernoulli(p(U - theta)) (Eqs 2, 4).
+
+    Each layer is a group.
 
     The net holds no weights: its parameters are one vector [..., n_parameters], layer by layer W (row by row) and
     then b. Leading dimensions are a batch of nets.
@@ -61,18 +105,18 @@ class PerceptronNet:
             raise ParameterError("sizes", self.sizes, "must be two or more positive whole numbers")
 
     @property
-    def units(self) -> int:
-        """Number of spiking units, output included."""
-        return sum(self.sizes[1:])
+    def groups(self):
+        return self.sizes[1:]
 
     @property
     def n_parameters(self) -> int:
         return sum((inputs + 1) * outputs for inputs, outputs in itertools.pairwise(self.sizes))
 
     @property
-    def deterministic(self) -> "PerceptronNet":
-        """The same net with a hard threshold."""
-        return replace(self, escape=Step())
+    def exact_passes(self) -> float:
+        """Passes through the net that :meth:`Objective.expectation` costs."""
+        before_and_units = itertools.pairwise((0, *self.sizes[1:]))
+        return sum(2**before * units for before, units in before_and_units) / self.units
 
     def layers(self, parameters: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """W [..., outputs, inputs] and b [..., outputs] of every layer, as views into ``parameters``."""
@@ -92,17 +136,6 @@ class PerceptronNet:
             x = spike(layer, potential - self.threshold)
             path.append(x)
         return path
-
-    def simulate(self, parameters: torch.Tensor, x: torch.Tensor, uniforms: Path) -> Path:
-        """Spikes S = [r < p(U - theta)] for the random numbers r, ``uniforms``, of every layer.
-
-        Runs with the same ``uniforms`` have coupled randomness.
-        """
-        return self.run(parameters, x, lambda layer, u: (uniforms[layer] < self.escape.value(u)).to(u.dtype))
-
-    def uniforms(self, shape: tuple[int, ...], rng: torch.Generator) -> Path:
-        """Random numbers for :meth:`simulate`: for every layer, uniform on [0, 1), [*shape, units]."""
-        return [torch.rand(*shape, units, generator=rng, dtype=torch.float64) for units in self.sizes[1:]]
 
 
 def first_output(spikes: torch.Tensor) -> torch.Tensor:
@@ -130,14 +163,23 @@ class Objective:
     output: Callable[[torch.Tensor], torch.Tensor] = first_output
 
     def __post_init__(self):
-        for name, value, size in (
-            ("parameters", self.parameters, self.net.n_parameters),
-            ("x", self.x, self.net.sizes[0]),
-        ):
-            if tuple(value.shape) != (size,) or value.dtype != torch.float64:
+        for name, shape in self._shapes().items():
+            value = getattr(self, name)
+            if tuple(value.shape) != shape or value.dtype != torch.float64:
                 raise ParameterError(
-                    name, f"{value.dtype}{list(value.shape)}", f"must be a float64 vector of {size} numbers"
+                    name, f"{value.dtype}{list(value.shape)}", f"must be float64 of the shape {list(shape)}"
                 )
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        return {"parameters": (self.net.n_parameters,), "x": (self.net.sizes[0],)}
+
+    def value(self, path: Path) -> torch.Tensor:
+        """f(S) of each path [...]."""
+        return self.output(path[-1])
+
+    def consequences(self, path: Path) -> list[torch.Tensor]:
+        """For every group the part of f(S) that its spikes can still change, up to a constant, each [...]."""
+        return [self.value(path)] * len(path)
 
     def expectation(self, parameters: torch.Tensor | None = None) -> torch.Tensor:
         """Exact E[f(S)] at ``parameters`` [..., n_parameters] (default: those of the objective); differentiable.
@@ -175,19 +217,29 @@ class Objective:
             UserError: if the net has more than 18 units.
         """
         if self.net.units > MAX_PATH_UNITS:
-            raise UserError(f"sizes = {self.net.sizes}: all paths can be listed for at most {MAX_PATH_UNITS} units")
-        path = list(spike_patterns(self.net.units).split(self.net.sizes[1:], dim=-1))
-        probability = torch.ones(len(path[0]), dtype=torch.float64)
-
-        def impose(layer, x):
-            nonlocal probability
-            p, spikes = self.net.escape.value(x), path[layer]
-            probability = probability * torch.where(spikes > 0, p, 1 - p).prod(-1)
-            return spikes
-
-        self.net.run(self.parameters, self.x, impose)
+            raise UserError(
+                f"sizes = {self.net.sizes}: all paths can be listed for at most {MAX_PATH_UNITS} random spikes"
+            )
+        path = list(spike_patterns(self.net.units).split(self.net.groups, dim=-1))
+        probability = self.log_likelihood(self.parameters, path).sum(0).exp()
         possible = probability > 0
         return [spikes[possible] for spikes in path], probability[possible]
+
+    def probabilities(self, parameters: torch.Tensor, path: Path) -> Path:
+        """Firing probability of every unit given the spikes before it; differentiable."""
+        found = []
+
+        def impose(group, x):
+            found.append(self.net.escape.value(x))
+            return path[group]
+
+        self.net.run(parameters, self.x, impose)
+        return found
+
+    def log_likelihood(self, parameters: torch.Tensor, path: Path) -> torch.Tensor:
+        """log P of the spikes of every group given those before them, [groups, ...]; differentiable."""
+        probabilities = zip(self.probabilities(parameters, path), path, strict=True)
+        return torch.stack([torch.where(spikes > 0, p, 1 - p).log().sum(-1) for p, spikes in probabilities])
 
     def sample_paths(self, n: int, rng: torch.Generator) -> Path:
         """``n`` independent paths."""
@@ -197,12 +249,17 @@ class Objective:
         """The one path of the net with a hard threshold, as a batch of one."""
         return self.net.deterministic.simulate(self.parameters, self.x, self.net.uniforms((1,), torch.Generator()))
 
+    def gradients(self, function: Callable[[torch.Tensor], torch.Tensor], n: int) -> torch.Tensor:
+        """Gradient of each of ``n`` numbers, [n, n_parameters]. ``function`` makes of parameters [n, 1, n_parameters],
+        one set for each, values [n, paths], over which it is averaged."""
+        parameters = self.parameters.expand(n, 1, -1).clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(parameters).mean(1).sum(), parameters)
+        return gradient[:, 0]
+
     def pathwise_gradient(self, spike: SpikeRule, n: int) -> torch.Tensor:
-        """df/d parameters on each of ``n`` paths, [n, n_parameters], by back-propagation through ``spike``."""
-        parameters = self.parameters.expand(n, -1).clone().requires_grad_()
-        outputs = self.output(self.net.run(parameters, self.x, spike)[-1])
-        (gradient,) = torch.autograd.grad(outputs.sum(), parameters)
-        return gradient
+        """df/d parameters by back-propagation through ``spike``, which returns spikes [n, paths, units]; the mean over
+        paths, [n, n_parameters]."""
+        return self.gradients(lambda parameters: self.value(self.net.run(parameters, self.x, spike)), n)
 
 
 def random_objective(

@@ -145,11 +145,11 @@ def test_mistakes_are_named():
     with pytest.raises(ParameterError, match="sizes"):
         PerceptronNet((3, 0, 1))
     net, x = PerceptronNet((2, 1)), torch.ones(2, dtype=torch.float64)
-    with pytest.raises(ParameterError, match=r"parameters .* float64 vector of 3 numbers"):
+    with pytest.raises(ParameterError, match=r"parameters .* must be float64 of the shape \[3\]"):
         Objective(net, torch.zeros(3), x)
-    with pytest.raises(ParameterError, match=r"x .* float64 vector of 2 numbers"):
+    with pytest.raises(ParameterError, match=r"x .* must be float64 of the shape \[2\]"):
         Objective(net, torch.zeros(3, dtype=torch.float64), x[:1])
     with pytest.raises(UserError, match="at most 20 units in any two adjacent layers"):
         random_objective((2, 11, 10, 1), beta=1.0, seed=0).expectation()
-    with pytest.raises(UserError, match="at most 18 units"):
+    with pytest.raises(UserError, match="at most 18 random spikes"):
         random_objective((2, 10, 9, 1), beta=1.0, seed=0).paths()
