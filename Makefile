@@ -4,7 +4,7 @@ PROFILE ?=
 RECORDS ?=
 OVERRIDES ?=
 QUICK ?=
-JOBS ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+JOBS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -20,14 +20,15 @@ TRAINED := fig6 fig7 figS2 figE3
 MACHINES := $(addprefix OPENBLAS_CORETYPE=,Haswell SkylakeX Zen) MKL_ENABLE_INSTRUCTIONS=AVX2 \
 	$(addprefix ATEN_CPU_CAPABILITY=,default avx2) $(addprefix NUMBA_CPU_NAME=,generic haswell) \
 	$(addprefix OMP_NUM_THREADS=,1 2 4)
-SWEEP := hydra/launcher=joblib hydra.launcher.n_jobs=$(JOBS)
+SWEEP := hydra/launcher=joblib $(addprefix hydra.launcher.n_jobs=,$(JOBS))
+PROCESSES := $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 .DEFAULT_GOAL := help
 .PHONY: help theory $(THEORY) $(TRAINED) claims report test test-slow test-machines torture lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick|paper|recurrent] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(JOBS)]"
+	@echo "make TARGET [PROFILE=quick|paper|recurrent] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(PROCESSES)]"
 	@sed -n 's/^\([a-z0-9A-Z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 fig1: ## one neuron: surrogate derivative = derivative of the expected spike
@@ -59,18 +60,18 @@ report: $(READY) ## figures/report.html: claims, figures, configurations and mac
 	$(RUN) scripts/report.py --html
 
 test: $(READY) ## run the test suite, one process for each core (minutes)
-	$(RUN) -m pytest -n $(JOBS)
+	$(RUN) -m pytest -n $(PROCESSES)
 
 test-slow: $(READY) ## run the slow tests as well
 	$(RUN) -m pytest -m "not torture"
 
 test-machines: $(READY) ## the suite as other processors and numbers of threads would run it (an hour)
 	@for machine in $(MACHINES); do \
-		echo "== $$machine"; env $$machine $(RUN) -m pytest -q -n $(JOBS) || failed="$$failed $$machine"; \
+		echo "== $$machine"; env $$machine $(RUN) -m pytest -q -n $(PROCESSES) || failed="$$failed $$machine"; \
 	done; test -z "$$failed" || { echo "failed with:$$failed"; exit 1; }
 
 torture: $(READY) ## try to break it: kills at random moments, full disks, mutated files (tens of minutes)
-	$(RUN) -m pytest -n $(JOBS) -m "torture or fuzz" --hypothesis-profile=torture
+	$(RUN) -m pytest -n $(PROCESSES) -m "torture or fuzz" --hypothesis-profile=torture
 
 lint: $(READY) ## check style
 	$(VENV)/bin/ruff check .

@@ -122,6 +122,7 @@ class Classification:
     """
 
     Settings = ClassificationSettings
+    fastest_device = "cuda"
     may_be_nan = frozenset({"fano"})  # undefined when nothing spikes
     added_to_state = frozenset({"best"})  # not in checkpoints of early versions
 
@@ -310,7 +311,7 @@ class Classification:
             noise = self.noise.at(stream=REPEATED, draw=epoch)
             _, activity = self._repeat(self.settings.fano_trials, noise)
             for layer, spikes in enumerate(activity, start=1):
-                rows.append(("fano", f"hidden{layer}", metrics.fano_factor(spikes.numpy(), self.window)))
+                rows.append(("fano", f"hidden{layer}", metrics.fano_factor(spikes.cpu().numpy(), self.window)))
         return rows
 
     def _repeat(self, trials: int, noise: Noise):

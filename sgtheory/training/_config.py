@@ -25,7 +25,7 @@ from sgtheory.command import one_sentence
 from sgtheory.data import identify_dataset
 from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive, require_word
 from sgtheory.files import user_path
-from sgtheory.lif import BACKENDS
+from sgtheory.lif import BACKENDS, cuda_available
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
 NEURON_MODES = ("deterministic", "escape_noise")
@@ -226,7 +226,8 @@ def prepare(config: DictConfig, progress: Callable[[int, int], None] | None = No
         if not isinstance(escapes, Mapping):
             raise UserError(f"task.escape = {str(escapes)!r:.80} is not a section of settings")
         settings.escape = {k: build(v, f"task.escape.{k}", EscapeFunction) for k, v in escapes.items()}
-    trainer = _settings(TrainerSettings, config.trainer, "trainer")
+    chosen = {**config.trainer, "device": choose_device(config)[0]}
+    trainer = _settings(TrainerSettings, OmegaConf.create(chosen), "trainer")
     context = TaskContext(
         settings=settings,
         seed=config.seed,
@@ -237,6 +238,20 @@ def prepare(config: DictConfig, progress: Callable[[int, int], None] | None = No
         progress=progress,
     )
     return cls(context), trainer
+
+
+def choose_device(config: DictConfig) -> tuple[str, str]:
+    """Where a run computes, and why: what ``trainer.device`` says, or for ``auto`` the faster one for its task."""
+    device, backend = config.trainer.get("device", "cpu"), config.trainer.get("backend")
+    if device != "auto":
+        return device, f"trainer.device={device}"
+    available, reason = cuda_available()
+    if not available:
+        return "cpu", f"there is no GPU to use: {reason}"
+    if backend in ("cpu", "cuda"):
+        return backend, f"trainer.backend={backend}"
+    device = getattr(_task_class(config), "fastest_device", "cpu")
+    return device, f"trainer.device=auto takes the faster one for task={config.task.get('name')}"
 
 
 def _plain(node):
@@ -252,6 +267,7 @@ def identity(config: DictConfig) -> dict:
     check_sections(config)
     parts = {key: _plain(config.get(key)) for key in IDENTITY}
     parts["trainer"] = {key: _plain(config.trainer.get(key)) for key in TRAINER_IDENTITY}
+    parts["trainer"]["device"] = choose_device(config)[0]
     parts["version"] = __version__
     if parts["data"]:
         try:
@@ -325,5 +341,12 @@ def _run_name_or_none(*, _root_: DictConfig) -> str:
         return ".refused"
 
 
+def runs_at_once(config: DictConfig) -> int:
+    """Runs of a sweep that this machine computes at the same time: one on a GPU, else one for each core (-1)."""
+    check_sections(config)
+    return 1 if choose_device(config)[0] == "cuda" else -1
+
+
+OmegaConf.register_new_resolver("runs_at_once", lambda *, _root_: runs_at_once(_root_), replace=True)
 OmegaConf.register_new_resolver("user_path", lambda path: str(user_path(path)), replace=True)
 OmegaConf.register_new_resolver("run_name", _run_name_or_none, replace=True)

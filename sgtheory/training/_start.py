@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 from sgtheory.command import Interrupted, explain, fail
 from sgtheory.errors import UserError, first_line
 from sgtheory.threads import use_threads
-from sgtheory.training._config import find_run, fingerprint, identity, prepare
+from sgtheory.training._config import choose_device, find_run, fingerprint, identity, prepare
 from sgtheory.training._loggers import make_logger
 from sgtheory.training._progress import SampleProgress
 from sgtheory.training._records import FINISHED
@@ -45,6 +45,7 @@ def start(config: DictConfig, directory: Path) -> bool:
     # a job of submitit has the CPUs that it asked for; otherwise the libraries know how many to use
     if threads := trainer.threads or launcher().get("cpus_per_task"):
         use_threads(threads)
+    log.info("%s: computes on device %s (%s)", directory.name, *choose_device(config))
     logger = functools.partial(make_logger, config, fingerprint(parts))
     try:
         return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
