@@ -1,9 +1,13 @@
 """Figure 4: in a differentiable net, the surrogate gradient can point against the true gradient (Section 4.1)."""
 
+from collections.abc import Callable
+
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.lines import Line2D
 from matplotlib.patches import Circle
+from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
 
 from sgtheory.claims import Claim
@@ -11,6 +15,10 @@ from sgtheory.figures._output import panel_letter
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import gradient_field, sigmoid_net
 
+VANISHING, PRESENT = 1e-6, 1e-4  # norm of a gradient in (v1, v2)
+FINE = 800  # steps of the integrals over v1 and v2
+LOWERED = 0.01
+FAR = 0.01  # in w
 TRUE, SURROGATE, DESCENT, OPPOSITE = "0.35", "#EBB400", "#008CA5", "#B5483A"
 SHADES = ("#EBB400", "#9C7500")  # of the surrogate steepnesses in panel B
 NAMES = ("w", "v1", "v2", "u1", "u2")
@@ -40,39 +48,92 @@ def _along(weights: torch.Tensor, index: int, values: np.ndarray) -> torch.Tenso
     return points
 
 
-def _integral(values: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Integral from the first x to every x (trapezoidal rule)."""
-    return np.concatenate([[0], np.cumsum(0.5 * (values[1:] + values[:-1]) * np.diff(x))])
+def _end_points(derivative: Callable[[np.ndarray], np.ndarray], w: np.ndarray) -> list[float]:
+    """Where descent along ``w`` ends: the derivative turns from negative to positive, or the range is over."""
+    values = derivative(w)
+    turns = np.flatnonzero((values[:-1] < 0) & (values[1:] >= 0))
+    inner = [float(brentq(lambda each: derivative(np.array([each]))[0], w[k], w[k + 1])) for k in turns]
+    return [float(w[0])] * int(values[0] > 0) + inner + [float(w[-1])] * int(values[-1] < 0)
 
 
 def _line(weights, x, beta, beta_sg, w) -> dict:
-    """Output, surrogate gradient and its integral along w."""
+    """Output, surrogate gradient and its integral along w, and where descent with each gradient ends."""
     points = _along(weights, 0, w)
-    true, surrogate = (_gradient(points, x, beta, b)[:, 0].numpy() for b in (beta, beta_sg))
+    output = _output(points, x, beta).numpy()
+
+    def derivative(forward, backward):
+        return lambda values: _gradient(_along(weights, 0, values), x, forward, backward)[:, 0].numpy()
+
+    derivatives = {
+        "true": derivative(beta, beta),
+        "surrogate": derivative(beta, beta_sg),
+        "smoothed": derivative(beta_sg, beta_sg),
+    }
+    ends = {}
+    for name, each in derivatives.items():
+        at = np.array(_end_points(each, w))
+        above = _output(_along(weights, 0, at), x, beta).numpy() - output.min()
+        ends[name] = {"w": at, "above_minimum": above / np.ptp(output)}
+    true, surrogate = derivatives["true"](w), derivatives["surrogate"](w)
     return {
         "beta_sg": beta_sg,
-        "output": _output(points, x, beta).numpy(),
+        "output": output,
         "smoothed_output": _output(points, x, beta_sg).numpy(),
-        "integrated_surrogate": _integral(surrogate, w),
+        "integrated_surrogate": cumulative_trapezoid(surrogate, w, initial=0),
         "true_derivative": true,
         "surrogate_derivative": surrogate,
         "opposite_share": float(np.mean(true * surrogate < 0)),
+        "descent_ends": ends,
     }
 
 
-def _landscape(weights, x, beta, beta_sg, v, arrows) -> dict:
-    """Output over (v1, v2), and the true and the surrogate direction of descent at ``arrows`` [arrows, 2]."""
+def _plane(weights, v) -> torch.Tensor:
+    """Copies of ``weights`` with every pair of ``v`` as v1 and v2, [v2, v1, 5]."""
     points = weights.repeat(len(v), len(v), 1)
-    points[:, :, 1], points[:, :, 2] = torch.from_numpy(v)[None, :], torch.from_numpy(v)[:, None]
-    at = weights.repeat(len(arrows), 1)
-    at[:, 1:3] = torch.from_numpy(arrows)
-    true, surrogate = (-_gradient(at, x, beta, b)[:, 1:3].numpy() for b in (beta, beta_sg))
+    points[..., 1], points[..., 2] = torch.from_numpy(v)[None, :], torch.from_numpy(v)[:, None]
+    return points
+
+
+def _map(weights, x, beta, beta_sg, v) -> dict:
+    """Gradient at ``weights``, and its integral over (v1, v2) from the lower left corner in both orders [v2, v1]."""
+    between = -(-FINE // (len(v) - 1))  # the transitions are narrower than the distance of two points of the map
+    fine = np.linspace(v[0], v[-1], between * (len(v) - 1) + 1)
+    field = _gradient(_plane(weights, fine), x, beta, beta_sg).numpy()
+    along_v1 = cumulative_trapezoid(field[..., 1], fine, axis=1, initial=0)
+    along_v2 = cumulative_trapezoid(field[..., 2], fine, axis=0, initial=0)
     return {
-        "beta": beta,
-        "output": _output(points, x, beta).numpy(),
-        "true_descent": true,
-        "surrogate_descent": surrogate,
-        "cosine": np.sum(true * surrogate, 1) / np.linalg.norm(true, axis=1) / np.linalg.norm(surrogate, axis=1),
+        "beta_sg": beta_sg,
+        "v1_first": (along_v1[:1] + along_v2)[::between, ::between],
+        "v2_first": (along_v2[:, :1] + along_v1)[::between, ::between],
+        "gradient": _gradient(weights, x, beta, beta_sg)[1:3].numpy(),
+    }
+
+
+def _descent(weights, x, beta, beta_sg, v, rate, steps) -> dict:
+    """Descent in v1 and v2 from where the true gradient vanishes and the surrogate gradient does not."""
+    points = _plane(weights, v)
+    true, surrogate = (_gradient(points, x, beta, b)[..., 1:3] for b in (beta, beta_sg))
+    vanishing = (true.norm(dim=-1) < VANISHING) & (surrogate.norm(dim=-1) > PRESENT)
+    output = _output(points, x, beta)
+    starts, before, lowest = points[vanishing], output[vanishing], output.min()
+    enough = LOWERED * (output.max() - lowest)
+    room = before - lowest > enough  # elsewhere the output is at its minimum already
+    lowered, of_itself = {}, {}
+    for name, b in (("true", beta), ("surrogate", beta_sg)):
+        at = starts.clone()
+        for _ in range(steps):
+            at[:, 1:3] -= rate * _gradient(at, x, beta, b)[:, 1:3]
+        after = _output(at, x, beta)
+        lowered[name] = float((before - after > enough)[room].double().mean())
+        of_itself[name] = float((after < (1 - LOWERED) * before).double().mean())
+    return {
+        "beta_sg": beta_sg,
+        "starts": len(starts),
+        "share_of_map": float(vanishing.double().mean()),
+        "opposite_share": float((true * surrogate < 0).any(-1).double().mean()),
+        "room_share": float(room.double().mean()),
+        "lowered": lowered,
+        "lowered_of_itself": of_itself,
     }
 
 
@@ -84,10 +145,13 @@ def measure(
     line_beta_sgs: tuple[float, ...] = (15.0, 30.0),
     line_range: float = 0.2,
     line_points: int = 2001,
-    contour_weights: tuple[float, ...] = (-0.188, 1.7, -1.3, -0.1, 1.0),
-    contour_betas: tuple[float, ...] = (2.0, 4.0, 20.0),
-    contour_range: float = 2.0,
-    contour_points: int = 61,
+    map_weights: tuple[float, ...] = (1.0, 1.7, -1.3, 1.0, -1.0),
+    map_beta: float = 20.0,
+    map_beta_sgs: tuple[float, ...] = (2.0, 4.0, 20.0),
+    map_range: float = 2.0,
+    map_points: int = 61,
+    descent_rate: float = 50.0,
+    descent_steps: int = 200,
     random_nets: int = 100_000,
     seed: int = 0,
 ) -> dict:
@@ -99,9 +163,10 @@ def measure(
         beta, beta_sg: forward and backward steepness of Table 1.
         line_beta_sgs: backward steepnesses of panel B.
         line_range, line_points: w from -line_range to line_range.
-        contour_weights: the weights of panels D; arrows show the descent at this point and on a grid.
-        contour_betas: forward steepnesses of panels D; the first is also the backward steepness of their surrogate.
-        contour_range, contour_points: v1 and v2 from -contour_range to contour_range.
+        map_weights: the weights of panels D; their v1 and v2 are where the arrow begins.
+        map_beta, map_beta_sgs: forward and backward steepnesses of panels D.
+        map_range, map_points: v1 and v2 from -map_range to map_range.
+        descent_rate, descent_steps: of plain gradient descent in v1 and v2; the arrow is one step.
         random_nets: nets with normal weights (s.d. 1) in which signs are compared, at steepnesses in the ratio of
             Table 1 and beta_sg 1.
         seed: of their weights.
@@ -122,11 +187,11 @@ def measure(
     difference = float(_output(table + step, x, beta) - _output(table - step, x, beta)) / 2e-6
     true, surrogate = derivative(beta), derivative(beta_sg)
 
-    point = torch.tensor(contour_weights, dtype=torch.float64)
-    v = np.linspace(-contour_range, contour_range, contour_points)
-    grid = np.stack(np.meshgrid(*2 * [np.linspace(-0.75, 0.75, 4) * contour_range]), axis=-1).reshape(-1, 2)
-    arrows = np.concatenate([grid, [contour_weights[1:3]]])
-    landscapes = [_landscape(point, x, b, contour_betas[0], v, arrows) for b in contour_betas]
+    point = torch.tensor(map_weights, dtype=torch.float64)
+    v = np.linspace(-map_range, map_range, map_points)
+    maps = [_map(point, x, map_beta, b, v) for b in map_beta_sgs]
+    descents = [_descent(point, x, map_beta, b, v, descent_rate, descent_steps) for b in map_beta_sgs if b != map_beta]
+    output = _output(_plane(point, v), x, map_beta).numpy()
 
     potential = torch.linspace(-6 / beta_sg, 6 / beta_sg, 201, dtype=torch.float64)
     activation = {"forward": SigmoidEscape(beta).value(potential), "backward": SigmoidEscape(beta_sg).value(potential)}
@@ -149,18 +214,23 @@ def measure(
         "betas": betas,
         "first_factor_over_beta": factors,
         "sign_changes_at_beta_sg": crossings,
-        "contour_weights": contour_weights,
-        "arrows": arrows,
-        "contour_beta_sg": contour_betas[0],
+        "map_weights": map_weights,
+        "map_beta": map_beta,
         "v": v,
-        "landscapes": landscapes,
+        "maps": maps,
+        "map_output": output,
+        "vanishing": (_gradient(_plane(point, v), x, map_beta, map_beta)[..., 1:3].norm(dim=-1) < VANISHING).numpy(),
+        "map_true_gradient": _gradient(point, x, map_beta, map_beta)[1:3].numpy(),
+        "descents": descents,
+        "descent_rate": descent_rate,
+        "descent_steps": descent_steps,
         "opposite_signs_in_random_nets": share,
         "random_nets": random_nets,
     }
 
 
 def claims(numbers: dict) -> list[Claim]:
-    """C6: surrogate and true gradient can point in opposite directions."""
+    """C6: surrogate and true gradient can point in opposite directions; where surrogate gradients lead."""
     true, surrogate, difference = (
         numbers[key] for key in ("true_derivative", "surrogate_derivative", "central_difference")
     )
@@ -176,14 +246,72 @@ def claims(numbers: dict) -> list[Claim]:
             " path to the output",
             "opposite signs",
             true * surrogate < 0 and abs(true - difference) < 1e-5 * abs(true),
-        )
+            source="Section 4.1 and Figure 4 B, preprint",
+        ),
+        *([_descent_claim(numbers)] if numbers["descents"] else []),
+        _minima_claim(numbers),
     ]
+
+
+def _descent_claim(numbers: dict) -> Claim:
+    found = numbers["descents"]
+
+    def percent(values):
+        return f"{100 * values['surrogate']:.0f} % (true gradient: {100 * values['true']:.0f} %)"
+
+    words = "; ".join(
+        f"β_SG {d['beta_sg']:g}: the true gradient vanishes on {100 * d['share_of_map']:.0f} % of the map; in"
+        f" {100 * d['room_share']:.0f} % of these {d['starts']} starts y can fall by {100 * LOWERED:g} % of its range,"
+        f" and does in {percent(d['lowered'])} of them; it falls by {100 * LOWERED:g} % of itself in"
+        f" {percent(d['lowered_of_itself'])} of all"
+        for d in found
+    )
+    opposite = max(d["opposite_share"] for d in found)
+    return Claim(
+        "C6.descent",
+        "The surrogate gradient gives a direction of descent where the true gradient vanishes",
+        f"{words}. Signs of a component differ on {100 * opposite:.0f} % of the map",
+        "y falls in at least 95 % of the starts where it can, with the true gradient in none",
+        all(d["starts"] and d["lowered"]["surrogate"] >= 0.95 and d["lowered"]["true"] == 0 for d in found),
+        qualification="its components have the signs of the true gradient here, where every weight has a single path to"
+        " the output; what it adds is length",
+        source="Figure 4 D; Section 7: learning is possible because the gradient is biased; preprint",
+        choice=f"vanishing: |true| < {VANISHING:g} and |surrogate| > {PRESENT:g}; {numbers['descent_steps']} steps of"
+        f" plain descent in v1 and v2 at rate {numbers['descent_rate']:g}, β = {numbers['map_beta']:g}",
+    )
+
+
+def _minima_claim(numbers: dict) -> Claim:
+    def ends(line, name):
+        found = line["descent_ends"][name]
+        return ", ".join(
+            f"{w:+.4f}{' (edge)' * (w in (numbers['w'][0], numbers['w'][-1]))}"
+            + (f" with y {100 * y:.3g} % of its range above the minimum" if name == "surrogate" else "")
+            for w, y in zip(found["w"], found["above_minimum"], strict=True)
+        )
+
+    lines, true = numbers["lines"], np.asarray(numbers["lines"][0]["descent_ends"]["true"]["w"])
+    distances = [np.abs(np.asarray(line["descent_ends"]["surrogate"]["w"])[:, None] - true).min() for line in lines]
+    return Claim(
+        "C6.minima",
+        "Following the surrogate gradient does not necessarily find a minimum of the output",
+        f"descent in w ends at {ends(lines[0], 'true')} with the true gradient; "
+        + "; ".join(
+            f"β_SG {line['beta_sg']:g}: at {ends(line, 'surrogate')}; the net with β = β_SG in both passes at"
+            f" {ends(line, 'smoothed')}"
+            for line in lines
+        ),
+        f"no end closer to a minimum than {FAR:g} in w",
+        bool(min(distances) > FAR),
+        source="Section 4.1, preprint",
+        choice=f"w alone moves, from {numbers['w'][0]:g} to {numbers['w'][-1]:g}; what counts as far",
+    )
 
 
 def draw(numbers: dict):
     """Net and activation; output and derivative along w; the sign over beta_SG; landscapes with descent directions."""
-    figure = plt.figure(figsize=(6.7, 5.0))
-    rows = figure.add_gridspec(2, 1, height_ratios=(1.25, 1))
+    figure = plt.figure(figsize=(6.7, 6.3))
+    rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.15))
     top = rows[0].subgridspec(2, 3, width_ratios=(1, 1.15, 1.15), height_ratios=(1.3, 1))
     _draw_net(figure.add_subplot(top[0, 0]), numbers)
     _draw_activation(figure.add_subplot(top[1, 0]), numbers)
@@ -194,19 +322,24 @@ def draw(numbers: dict):
             panel_letter(upper, "B")
             upper.set_ylabel("output y, scaled")
             lower.set_ylabel("∂y/∂w, scaled")
-    bottom = rows[1].subgridspec(
-        1, 1 + len(numbers["landscapes"]), width_ratios=(1.25, *(1 for _ in numbers["landscapes"]))
-    )
+    bottom = rows[1].subgridspec(1, 2, width_ratios=(1.25, len(numbers["maps"])))
     _draw_sign(figure.add_subplot(bottom[0]), numbers)
-    for k, landscape in enumerate(numbers["landscapes"]):
-        axes = figure.add_subplot(bottom[k + 1])
-        _draw_landscape(axes, numbers, landscape)
-        if k == 0:
-            panel_letter(axes, "D")
-            axes.set_ylabel("$v_2$", labelpad=-2)
-        else:
-            axes.set_yticklabels([])
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower right", ncols=2)
+    panels = bottom[1].subgridspec(2, len(numbers["maps"])).subplots(sharex=True, sharey=True, squeeze=False)
+    for row, order in zip(panels, ("v1_first", "v2_first"), strict=True):
+        for axes, each in zip(row, numbers["maps"], strict=True):
+            _draw_map(axes, numbers, each, order)
+        row[0].set_ylabel(f"{'first $v_1$' if order == 'v1_first' else 'first $v_2$'}\n$v_2$", labelpad=-2)
+    for axes, each in zip(panels[0], numbers["maps"], strict=True):
+        axes.set_title(f"$β_{{SG}}$ = {each['beta_sg']:g}" + " = β" * (each["beta_sg"] == numbers["map_beta"]))
+    for axes in panels[-1]:
+        axes.set_xlabel("$v_1$")
+    panel_letter(panels[0, 0], "D")
+    handles = [
+        Line2D([], [], color=SURROGATE, linewidth=2, label=f"-{numbers['descent_rate']:g} x surrogate gradient"),
+        Line2D([], [], color="k", marker="o", linestyle="", markersize=4, label="true gradient: none"),
+        Line2D([], [], color=DESCENT, linewidth=1, label=f"|true gradient| = {VANISHING:g}"),
+    ]
+    figure.legend(handles=handles, loc="outside lower right", ncols=3)
     return figure
 
 
@@ -276,29 +409,18 @@ def _draw_sign(axes, numbers):
     panel_letter(axes, "C")
 
 
-def _draw_landscape(axes, numbers, landscape):
-    v, at = np.asarray(numbers["v"]), np.asarray(numbers["arrows"])
-    axes.contourf(v, v, landscape["output"], 20, cmap="Greys_r", alpha=0.6)
-    axes.contour(v, v, landscape["output"], 10, colors="0.3", linewidths=0.3)
-    for key, colour, width, label in (
-        ("surrogate_descent", SURROGATE, 0.016, f"surrogate, $β_{{SG}}$ = {numbers['contour_beta_sg']:g}"),
-        ("true_descent", DESCENT, 0.008, "true"),
-    ):
-        descent = np.asarray(landscape[key])
-        descent = 0.5 * descent / np.linalg.norm(descent, axis=1).max()
-        axes.quiver(
-            *at.T,
-            *descent.T,
-            color=colour,
-            width=width,
-            angles="xy",
-            scale_units="xy",
-            scale=1,
-            label=label,
-            headwidth=3,
-            headlength=3.5,
-        )
-    axes.plot(*at.T, "o", color="k", markersize=0.8)
-    axes.plot(*at[-1], "o", color="k", markersize=2.5)
-    axes.set(xlabel="$v_1$", aspect="equal", xticks=[-2, 0, 2], yticks=[-2, 0, 2])
-    axes.set_title(f"β = {landscape['beta']:g}")
+def _draw_map(axes, numbers, each, order):
+    v, integrated = np.asarray(numbers["v"]), np.asarray(each[order])
+    scaled = (integrated - integrated.min()) / np.ptp(integrated)
+    axes.contourf(v, v, scaled, np.linspace(0, 1, 21), cmap="Greys_r", alpha=0.7)
+    axes.contour(v, v, scaled, np.linspace(0.1, 0.9, 5), colors="0.2", linewidths=0.4)
+    axes.contour(v, v, numbers["vanishing"], [0.5], colors=DESCENT, linewidths=0.9)
+    at, step = np.asarray(numbers["map_weights"][1:3]), -numbers["descent_rate"] * np.asarray(each["gradient"])
+    if each["beta_sg"] == numbers["map_beta"]:
+        axes.plot(*at, "ko", markersize=4)
+    else:
+        arrow = {"arrowstyle": "-|>", "color": SURROGATE, "lw": 1.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 8}
+        axes.annotate("", at + step, at, arrowprops=arrow, annotation_clip=False)
+        axes.plot(*at, "o", color=SURROGATE, markersize=2.5)
+    limit = v[-1]
+    axes.set(aspect="equal", xlim=(-limit, limit), ylim=(-limit, limit), xticks=[-2, 0, 2], yticks=[-2, 0, 2])

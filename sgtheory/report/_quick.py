@@ -25,7 +25,7 @@ REDUCED = {
         "figure.most_points=65536",
     ),
     "fig3": ("figure.samples=5000", "figure.repeats=50"),
-    "fig4": ("figure.random_nets=10000", "figure.contour_points=21"),
+    "fig4": ("figure.random_nets=10000", "figure.map_points=21"),
     "fig2": ("figure.samples=5000", "figure.points=31"),
     "fig1": ("figure.samples=5000", "figure.points=41"),
     "figS1": ("figure.nets=30",),

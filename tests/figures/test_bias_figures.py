@@ -11,7 +11,7 @@ from sgtheory.neurons import SigmoidEscape, SuperSpike
 from sgtheory.theory import SPIKE_TIME_NEURON, TABLE_NETS, DiscreteNets, SpikingNet, cosine, sign_agreement, van_rossum
 
 SMALL = {
-    "fig4": (fig4, {"line_points": 401, "contour_points": 21, "random_nets": 1000}),
+    "fig4": (fig4, {"line_points": 401, "map_points": 21, "random_nets": 1000}),
     "fig5": (fig5, {"most_points": 2**10, "map_points": 21, "betas": 5, "table_nets": tuple(TABLE_NETS)[:2]}),
     "figE2": (figE2, {"nets": 12, "betas": (5.0, 20.0), "dts": (1e-3, 2e-4), "paths": 2, "creation_paths": 4}),
 }
@@ -26,7 +26,7 @@ def test_the_figure_is_computed_its_claims_hold_and_it_is_drawn(name, tmp_path):
         if not claim.id.startswith("E2."):  # those need more nets
             assert claim.holds, claim
     if name == "fig5":
-        assert [claim.id for claim in claims] == ["C7", "C7.layer", "C7.depth"]
+        assert [claim.id for claim in claims] == ["C7", "C7.smoothed", "C7.layer", "C7.depth"]
     png, pdf, written = save_figure(name, module.draw, numbers | {"claims": claims}, tmp_path)
     assert png.stat().st_size > 20_000
     assert pdf.stat().st_size > 10_000
@@ -34,8 +34,22 @@ def test_the_figure_is_computed_its_claims_hold_and_it_is_drawn(name, tmp_path):
 
 
 def test_figure_4_is_wrong_if_the_surrogate_is_the_true_derivative():
-    (claim,) = fig4.claims(fig4.measure(beta_sg=100.0, line_points=11, contour_points=5, random_nets=10))
+    settings = {"line_points": 41, "map_points": 5, "random_nets": 10}
+    claim, *_ = fig4.claims(fig4.measure(beta_sg=100.0, **settings))
     assert not claim.holds
+    *_, minima = fig4.claims(fig4.measure(line_beta_sgs=(100.0,), **settings))
+    assert not minima.holds
+    numbers = fig4.measure(map_beta_sgs=(19.9,), **settings)
+    assert not {claim.id: claim.holds for claim in fig4.claims(numbers)}["C6.descent"]
+
+
+def test_only_the_integral_of_the_true_gradient_does_not_depend_on_the_order():
+    numbers = fig4.measure(line_points=11, map_points=21, random_nets=10, descent_steps=1)
+    y, true = numbers["map_output"], numbers["maps"][-1]
+    for order in ("v1_first", "v2_first"):
+        assert np.abs(true[order] - (y - y[0, 0])).max() < 1e-3
+    for each in numbers["maps"][:-1]:
+        assert np.abs(each["v1_first"] - each["v2_first"]).max() > 0.05
 
 
 def test_figure_5_takes_one_steepness():

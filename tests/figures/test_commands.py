@@ -11,7 +11,7 @@ SMALL = {
     "fig1": ("figure.points=41", "figure.samples=500", "figure.trials=10"),
     "fig2": ("figure.points=11", "figure.samples=500"),
     "fig3": ("figure.samples=500", "figure.passes=64", "figure.repeats=20"),
-    "fig4": ("figure.line_points=201", "figure.contour_points=21", "figure.random_nets=1000"),
+    "fig4": ("figure.line_points=201", "figure.map_points=21", "figure.random_nets=1000"),
     "fig5": ("figure.table_nets=['perceptron, β = 25']", "figure.map_points=21", "figure.betas=5", "figure.beta_sg=5"),
     "figS1": ("figure.nets=4",),
     "figS3": ("figure.points=21", "figure.samples=50"),
