@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from sgtheory.claims import Claim
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
-from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, seed_of
+from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import mean_interval, plus_minus
 
 LAYERS = ("hidden", "output")
@@ -37,9 +37,7 @@ def measure(runs, **_) -> dict:
             mode: {layer: {when: run.rasters[f"{layer}_{when}"] for when in ("before", "after")} for layer in LAYERS}
             for mode, run in first.items()
         },
-        "curves": {
-            metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in NEURON_MODES} for metric in METRICS
-        },
+        "curves": {metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in NEURON_MODES} for metric in METRICS},
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in LAYERS},
     }
     return numbers | {"final": _final(grouped)}
@@ -95,9 +93,7 @@ def claims(numbers: dict) -> list[Claim]:
     gap, error = difference("van_rossum")
     noise = final["van_rossum"][NEURON_MODES[1]] - final["van_rossum_of_mean"]
     rest, rest_error = mean_interval(final["van_rossum_of_mean"] - final["van_rossum"][NEURON_MODES[0]])
-    silent, silent_error = mean_interval(
-        final["van_rossum_other_mode"][NEURON_MODES[1]] - final["van_rossum"][NEURON_MODES[0]]
-    )
+    silent, silent_error = mean_interval(final["van_rossum_other_mode"][NEURON_MODES[1]] - final["van_rossum"][NEURON_MODES[0]])
     claims.append(
         Claim(
             "C10.2",
@@ -147,9 +143,10 @@ def claims(numbers: dict) -> list[Claim]:
 
 
 def draw(numbers: dict) -> Figure:
-    """The panels A-E of the paper's figure."""
+    """The panels A-E of the paper's figure; F, each network in its own and in the other mode."""
     figure = Figure(figsize=(6.9, 8.4))
     grid = figure.add_gridspec(4, 4, height_ratios=(1, 1, 1, 0.85))
+    top = grid[0, :].subgridspec(1, 5)
     milliseconds = 1e3 * numbers["dt"]
 
     def raster(axes, spikes, title, labelled):
@@ -165,20 +162,20 @@ def draw(numbers: dict) -> Figure:
             axes.set_yticklabels(())
 
     for column, (name, title) in enumerate((("input", "input spikes"), ("target", "target spikes"))):
-        axes = figure.add_subplot(grid[0, column])
+        axes = figure.add_subplot(top[column])
         raster(axes, numbers[name], title, not column)
         axes.set_xlabel("time (ms)")
         if not column:
             panel_letter(axes, "A")
-    for column, (metric, label) in enumerate(METRICS.items(), start=2):
-        axes = figure.add_subplot(grid[0, column])
+    scales = (("l2", {}), ("van_rossum", {"yscale": "log"}), ("van_rossum", {"ylim": (0, 1)}))
+    for column, (metric, scale) in enumerate(scales, start=2):
+        axes = figure.add_subplot(top[column])
         for mode in NEURON_MODES:
             plot_curve(axes, numbers["curves"][metric][mode], COLOURS[mode], label=LABELS[mode])
-        axes.set(xlabel="epoch", ylabel=label, xlim=(0, numbers["epochs"]))
-        if metric == "van_rossum":
-            axes.set_yscale("log")
+        axes.set(xlabel="epoch", ylabel=METRICS[metric], xlim=(0, numbers["epochs"]), **scale)
+        if "yscale" in scale:
             axes.set_ylim(bottom=0.7 * min(curve["mean"].min() for curve in numbers["curves"][metric].values()))
-        else:
+        if metric == "l2":
             axes.legend()
             panel_letter(axes, "B")
     for row, (layer, letter) in enumerate((("output", "C"), ("hidden", "D")), start=1):
@@ -194,9 +191,18 @@ def draw(numbers: dict) -> Figure:
                 panel_letter(axes, letter)
     shared = None
     for column, layer in enumerate(LAYERS):
-        axes = shared = figure.add_subplot(grid[3, 2 * column : 2 * column + 2], sharey=shared)
+        axes = shared = figure.add_subplot(grid[3, column], sharey=shared)
         plot_curve(axes, numbers["fano"][layer], COLOURS["escape_noise"])
         axes.set(xlabel="epoch", ylabel="Fano factor", title=f"{layer} layer", xlim=(0, numbers["epochs"]))
         if not column:
             panel_letter(axes, "E")
+    for column, (metric, label) in enumerate(METRICS.items(), start=2):
+        axes = figure.add_subplot(grid[3, column])
+        for x, mode in enumerate(NEURON_MODES):
+            plot_seeds(axes, x - 0.2, numbers["final"][metric][mode], COLOURS[mode], 1.0)
+            plot_seeds(axes, x + 0.2, numbers["final"][f"{metric}_other_mode"][mode], COLOURS[mode], 0.4)
+        axes.set_xticks([x + shift for x in range(2) for shift in (-0.2, 0.2)], ["own", "other"] * 2, rotation=45)
+        axes.set(ylabel=label, xlabel="neuron mode")
+        if metric == "l2":
+            panel_letter(axes, "F")
     return figure
