@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from matplotlib.patches import FancyBboxPatch
 
 from sgtheory.theory import Objective, spike_patterns
 
@@ -50,6 +51,17 @@ def draw_tree(axes, tree: dict, layer_names: list[str]) -> None:
         axes.text(1, y + 0.02, "".join(map(str, pattern)), ha="center", va="bottom", fontsize=6, color="0.3", zorder=4)
     axes.set(xlim=(-0.1, len(nodes) - 0.9), ylim=(-0.02, 1.1))
     axes.axis("off")
+
+
+def draw_expectation(axes, tree: dict, branch: tuple[int, ...], layer: int, label: str, colour: str) -> None:
+    """A box around all patterns of a layer that follow a path's pattern of the layer before it."""
+    before, count = len(tree["nodes"][layer - 1]), len(tree["nodes"][layer])
+    children = count // before
+    top, bottom = (_height(children * branch[layer - 1] + child, count) for child in (0, children - 1))
+    box = FancyBboxPatch((layer - 0.06, bottom - 0.015), 0.12, top - bottom + 0.03, boxstyle="round,pad=0.01")
+    box.set(facecolor="none", edgecolor=colour, linewidth=1, zorder=5, mutation_aspect=0.4)
+    axes.add_patch(box)
+    axes.text(layer + 0.1, bottom - 0.02, label, ha="left", va="top", fontsize=7, color=colour, zorder=6)
 
 
 def draw_branch(axes, tree: dict, branch: tuple[int, ...], fan: bool = False, **style) -> None:

@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 from sgtheory.claims import Claim
 from sgtheory.figures._estimator_set import COLOURS, LABELS, estimators
 from sgtheory.figures._output import panel_letter
-from sgtheory.figures._tree import branches, draw_branch, draw_tree, pattern_tree
+from sgtheory.figures._tree import branches, draw_branch, draw_expectation, draw_tree, pattern_tree
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
     FiniteDifferences,
@@ -81,7 +81,8 @@ def measure(
 
     averaging = _averaging(objective, chosen, passes, repeats, seed + 1)
     sampled = objective.sample_paths(64, torch.Generator().manual_seed(seed))
-    distinct = dict.fromkeys(branches(sampled))
+    (deterministic,) = branches(objective.deterministic_path())
+    distinct = dict.fromkeys(branch for branch in branches(sampled) if branch != deterministic)
     sd = {name: q.relative_sd for name, q in quality.items()}
     noisier = {name: sd[name] / sd["smoothed"] for name in chosen if sd[name] > 0 and name != "smoothed"}
     return {
@@ -91,6 +92,7 @@ def measure(
         "gradient_norm": gradient_norm,
         "tree": pattern_tree(objective),
         "branches": list(distinct)[:3],
+        "deterministic_branch": deterministic,
         "quality": {
             name: {
                 "relative_bias": q.relative_bias,
@@ -175,11 +177,15 @@ def draw(numbers: dict):
     smoothed, *independent = numbers["branches"]
     for path in independent:
         draw_branch(axes, numbers["tree"], path, color="0.25", linewidth=1.3, linestyle=(0, (4, 1.5)))
+    deterministic = {"color": COLOURS["surrogate_deterministic"], "linewidth": 1.6, "linestyle": (0, (1, 0.8))}
+    draw_branch(axes, numbers["tree"], numbers["deterministic_branch"], **deterministic)
     draw_branch(axes, numbers["tree"], smoothed, fan=True, color=COLOURS["smoothed"], linewidth=2)
+    draw_expectation(axes, numbers["tree"], smoothed, 2, "$E[h_2\\,|\\,h_1]$", "#9C7500")
     handles = [
         Line2D([], [], color=COLOURS["smoothed"], linewidth=2, label="chosen path"),
         Line2D([], [], color=COLOURS["smoothed"], linewidth=0.7, linestyle=(0, (2, 1)), label="smoothed at its nodes"),
         Line2D([], [], color="0.25", linewidth=1.3, linestyle=(0, (4, 1.5)), label="two independent paths"),
+        Line2D([], [], **deterministic, label="deterministic path"),
     ]
     axes.legend(handles=handles, loc="upper center", bbox_to_anchor=(0.5, 0.02), ncols=2, fontsize=6)
     panel_letter(axes, "A")
