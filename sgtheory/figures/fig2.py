@@ -10,6 +10,8 @@ from sgtheory.figures._output import panel_letter
 from sgtheory.theory import StochAD, chain_rule_derivatives, perceptron_chain
 
 EXACT, PRODUCT, FACTORS, RATES = "k", "#EBB400", "#B5483A", "#6B4C9A"
+PRODUCT_DARK = "#9C7500"
+LOCAL = (r"\partial h_1/\partial w", r"\partial h_2/\partial h_1", r"\partial y/\partial h_2")
 LINES = {
     "exact": (EXACT, "-", "d/dw E[y]"),
     "expected_product": (PRODUCT, "-", "E[ product of local derivatives ]"),
@@ -115,21 +117,27 @@ def claims(numbers: dict) -> list[Claim]:
 
 
 def draw(numbers: dict):
-    """The net and its chain rule; E[y]; its derivative and three chain rules; the same over beta."""
-    figure = plt.figure(figsize=(6.7, 4.3))
-    grid = figure.add_gridspec(2, 2, height_ratios=(1, 1.1))
-    _draw_net(figure.add_subplot(grid[0, 0]), numbers)
+    """Three computation graphs; E[y]; its derivative and three chain rules; the same over beta."""
+    figure = plt.figure(figsize=(6.9, 4.6))
+    grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.25))
+    for column, (title, draw_graph) in enumerate(GRAPHS.items()):
+        axes = figure.add_subplot(grid[0, column])
+        axes.set(xlim=(-0.7, 6.7), ylim=(-2.9, 2.0), aspect="equal", title=title)
+        axes.axis("off")
+        draw_graph(axes)
+        if column == 0:
+            panel_letter(axes, "A")
     w, sampled = numbers["w"], numbers["sampled"]
-    axes = figure.add_subplot(grid[0, 1])
+    axes = figure.add_subplot(grid[1, 0])
     axes.plot(w, numbers["expectation"], color=EXACT, label="exact, all spike patterns")
     axes.errorbar(
         sampled["w"], sampled["mean"], 1.96 * np.array(sampled["error"]), fmt="o", color="0.5", label="sampled, 95 %"
     )
-    axes.set(xlabel="weight w", ylabel="expected output E[y]")
-    axes.legend()
+    axes.set(xlabel="weight w", ylabel="expected output E[y]", ylim=(-0.02, 0.65))
+    axes.legend(loc="upper left", fontsize=6)
     panel_letter(axes, "B")
 
-    axes = figure.add_subplot(grid[1, 0])
+    axes = figure.add_subplot(grid[1, 1])
     for key, (colour, style, label) in LINES.items():
         axes.plot(w, numbers["derivatives"][key], style, color=colour, label=label)
     error = 1.96 * np.array(sampled["derivative_error"])
@@ -138,7 +146,7 @@ def draw(numbers: dict):
     panel_letter(axes, "C")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
-    axes = figure.add_subplot(grid[1, 1])
+    axes = figure.add_subplot(grid[1, 2])
     exact = np.asarray(numbers["over_beta"]["exact"])
     for key, (colour, style, _) in LINES.items():
         axes.plot(numbers["betas"], np.asarray(numbers["over_beta"][key]) / exact, style, color=colour)
@@ -150,31 +158,67 @@ def draw(numbers: dict):
     return figure
 
 
-def _draw_net(axes, numbers):
-    axes.set(xlim=(-0.6, 6.6), ylim=(-2.6, 1.2), aspect="equal")
-    axes.axis("off")
-    for i, (unit, weight) in enumerate(zip(("x", "h_1", "h_2", "y"), ("w", "v", "u", ""), strict=True)):
-        axes.add_patch(Circle((2 * i, 0), 0.45, fill=i > 0, facecolor="#FBEFC4", edgecolor="0.3", linewidth=0.8))
-        axes.text(2 * i, 0, f"${unit}$", ha="center", va="center", fontsize=9)
-        if weight:
-            axes.annotate(
-                "", (2 * i + 1.5, 0), (2 * i + 0.5, 0), arrowprops={"arrowstyle": "->", "lw": 0.9, "color": "0.3"}
-            )
-            axes.text(2 * i + 1, 0.22, f"${weight}$", ha="center", fontsize=9)
+def _unit(axes, x, y, label, stochastic=False):
+    colour = "#FBEFC4" if stochastic else "white"
+    axes.add_patch(Circle((x, y), 0.45, facecolor=colour, edgecolor="0.3", linewidth=0.8))
+    axes.text(x, y, f"${label}$", ha="center", va="center", fontsize=7.5)
+
+
+def _arrow(axes, start, end, label="", colour="0.3", above=True, **style):
+    arrow = {"arrowstyle": "->", "lw": 0.9, "color": colour, "shrinkA": 7, "shrinkB": 7} | style
+    axes.annotate("", end, start, arrowprops=arrow)
+    (x1, y1), (x2, y2) = start, end
+    y = (y1 + y2) / 2 + (0.2 if above else -0.65)
+    axes.text((x1 + x2) / 2, y, label, ha="center", va="bottom" if above else "top", fontsize=6.5, color=colour)
+
+
+def _draw_differentiable(axes):
+    """A net of differentiable units: values go forward, derivatives back along the same edges."""
+    for k, unit in enumerate(("x", "h_1", "h_2", "y")):
+        _unit(axes, 2 * k, 0.6, unit)
+    for k, (weight, derivative) in enumerate(zip("wvu", LOCAL, strict=True)):
+        _arrow(axes, (2 * k, 0.6), (2 * k + 2, 0.6), f"${weight}$")
+        back = {"connectionstyle": "arc3,rad=-0.35"}
+        _arrow(axes, (2 * k + 2, 0.45), (2 * k, 0.45), f"${derivative}$", PRODUCT_DARK, above=False, **back)
+    chain = r"\frac{\partial y}{\partial h_2}\frac{\partial h_2}{\partial h_1}\frac{\partial h_1}{\partial w}"
+    axes.text(3, -2.1, rf"$\frac{{dy}}{{dw}}={chain}$", ha="center", fontsize=9)
+
+
+def _draw_stochastic(axes, back=False):
+    """Firing probabilities below, spikes that are drawn with them above."""
+    _unit(axes, 0, 1.1, "x")
+    for k, (unit, p, weight) in enumerate(zip(("h_1", "h_2", "y"), ("p_1", "p_2", "p_y"), "wvu", strict=True), start=1):
+        _unit(axes, 2 * k, 1.1, unit, stochastic=True)
+        _unit(axes, 2 * k, -0.7, p)
+        _arrow(axes, (2 * k - 2, 1.1), (2 * k, -0.7), f"${weight}$")
+        _arrow(axes, (2 * k, -0.7), (2 * k, 1.1), linestyle=(0, (2, 1.5)))
+        axes.text(2 * k + 0.15, 0.2, r"$\sim$", fontsize=8, va="center")
+        if not back:
+            axes.plot(2 * k - 0.3, 0.2, "x", color=FACTORS, markersize=5, markeredgewidth=1.4)
+    if not back:
+        text = r"$\frac{d}{dw}E[y]\neq\frac{dE[y]}{dE[h_2]}\frac{dE[h_2]}{dE[h_1]}\frac{dE[h_1]}{dw}$"
+        axes.text(3, -2.5, text, ha="center", fontsize=9)
+
+
+def _draw_factors(axes):
+    """Local derivatives of probabilities on one path: each depends on the spikes before it."""
+    _draw_stochastic(axes, back=True)
+    for k in (3, 2):
+        back = {"connectionstyle": "arc3,rad=-0.25"}
+        _arrow(axes, (2 * k - 0.1, -0.9), (2 * k - 2, -0.9), colour=PRODUCT_DARK, **back)
     axes.text(
         3,
-        -1.15,
-        r"$p_1=\sigma_\beta(wx-\theta),\ p_2=\sigma_\beta(vh_1-\theta),\ p_y=\sigma_\beta(uh_2-\theta)$",
+        -2.0,
+        r"$E\left[\frac{\partial p_y}{\partial h_2}\frac{\partial p_2}{\partial h_1}\right]\neq "
+        r"E\left[\frac{\partial p_y}{\partial h_2}\right]E\left[\frac{\partial p_2}{\partial h_1}\right]$",
         ha="center",
-        fontsize=7,
+        va="top",
+        fontsize=9,
     )
-    axes.text(
-        3,
-        -2.1,
-        r"$\frac{d}{dw}E[y]\;\neq\;E\left[\frac{\partial y}{\partial h_2}\frac{\partial h_2}{\partial h_1}"
-        r"\frac{\partial h_1}{\partial w}\right]\;\neq\;E\left[\frac{\partial y}{\partial h_2}\right]"
-        r"E\left[\frac{\partial h_2}{\partial h_1}\right]E\left[\frac{\partial h_1}{\partial w}\right]$",
-        ha="center",
-        fontsize=8,
-    )
-    panel_letter(axes, "A")
+
+
+GRAPHS = {
+    "differentiable units": _draw_differentiable,
+    "drawn spikes: no derivative": _draw_stochastic,
+    "factors share the spikes": _draw_factors,
+}
