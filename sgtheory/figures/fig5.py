@@ -279,7 +279,15 @@ def _draw_along(upper, lower, numbers):
     lower.axhline(0, color="0.7", linewidth=0.6)
     lower.set(xlabel="angle along the loop (°)", ylabel="∫ surrogate\ngradient")
     lower.set_ylim(top=3)
-    lower.legend(loc="upper center", title="$β_{SG}$", fontsize=6, title_fontsize=6, borderaxespad=0, ncols=4)
+    lower.legend(
+        loc="upper center",
+        bbox_to_anchor=(0.6, 1),
+        title="$β_{SG}$",
+        fontsize=6,
+        title_fontsize=6,
+        borderaxespad=0,
+        ncols=4,
+    )
     for axes in (upper, lower):
         axes.set(xlim=(0, 360), xticks=[0, 90, 180, 270, 360])
     panel_letter(upper, "B")

@@ -37,7 +37,9 @@ def measure(runs, **_) -> dict:
             mode: {layer: {when: run.rasters[f"{layer}_{when}"] for when in ("before", "after")} for layer in LAYERS}
             for mode, run in first.items()
         },
-        "curves": {metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in NEURON_MODES} for metric in METRICS},
+        "curves": {
+            metric: {mode: mean_curve(grouped[mode], metric, "output") for mode in NEURON_MODES} for metric in METRICS
+        },
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in LAYERS},
     }
     return numbers | {"final": _final(grouped)}
@@ -93,7 +95,9 @@ def claims(numbers: dict) -> list[Claim]:
     gap, error = difference("van_rossum")
     noise = final["van_rossum"][NEURON_MODES[1]] - final["van_rossum_of_mean"]
     rest, rest_error = mean_interval(final["van_rossum_of_mean"] - final["van_rossum"][NEURON_MODES[0]])
-    silent, silent_error = mean_interval(final["van_rossum_other_mode"][NEURON_MODES[1]] - final["van_rossum"][NEURON_MODES[0]])
+    silent, silent_error = mean_interval(
+        final["van_rossum_other_mode"][NEURON_MODES[1]] - final["van_rossum"][NEURON_MODES[0]]
+    )
     claims.append(
         Claim(
             "C10.2",
