@@ -1,13 +1,15 @@
 """Time and memory of the parts that matter, side by side with plain PyTorch in one run.
 
-    python scripts/benchmark.py spike_matching|lif|conv_snn [--json] [--threads N] [--device cuda]
+    python scripts/benchmark.py SUITE [--json] [--threads N] [--device cuda]
 
 Every case is timed in a process of its own after a warm-up; `naive` is the same work with the layers as loops over
 steps in plain PyTorch (backend "reference"), and a ratio says how many times faster than that a case is. Other packages
-are timed where they are installed.
+are timed where they are installed. `load` compares an idle machine with a busy one; there the ratio says how much of
+the speed is left.
 """
 
 import argparse
+import importlib
 import importlib.util
 import json
 import os
@@ -30,6 +32,8 @@ def measure(case: Case, device: str) -> dict:
     Memory is the resident memory of the process, or of the largest of its children if those do the work; on a GPU what
     PyTorch had allocated there.
     """
+    if case.first:
+        importlib.import_module(case.first)
     if device == "cuda":
         import torch
 
@@ -58,13 +62,23 @@ def measure(case: Case, device: str) -> dict:
     return {"median_s": median, "p25_s": p25, "p75_s": p75, "peak_mb": peak}
 
 
-def run_case(suite: str, name: str, threads: int | None, device: str) -> dict:
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def run_case(suite: str, name: str, threads: int | None, device: str, busy: bool = False) -> dict:
     """One case in a fresh process, so that memory and compiled code are its own."""
     command = [sys.executable, os.path.abspath(__file__), suite, "--case", name, "--device", device]
-    environment = dict(os.environ)
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}  # as users have it
     if threads:
         environment |= {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores() if busy else 0)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
     if done.returncode:
         last = (done.stderr.strip() or f"ended with code {done.returncode}").splitlines()[-1]
         sys.exit(f"error: {name}: {last}")
@@ -78,14 +92,14 @@ def run_suite(suite: str, cases: dict[str, Case], threads: int | None, device: s
         if case.package and importlib.util.find_spec(case.package) is None:
             results[name] = {"case": name, "not_installed": case.package}
             continue
-        result = {"case": name, **run_case(suite, name, threads, device)}
+        result = {"case": name, **run_case(suite, name, threads, device, case.busy)}
         result["ratio_to_naive"] = results[case.naive]["median_s"] / result["median_s"] if case.naive else None
         results[name] = result
     return list(results.values())
 
 
-def table(results: list[dict]) -> Table:
-    rows = Table("case", "median (ms)", "quartiles (ms)", "peak (MB)", "times faster than naive")
+def table(results: list[dict], compared: str = "times faster than naive") -> Table:
+    rows = Table("case", "median (ms)", "quartiles (ms)", "peak (MB)", compared)
     for r in results:
         if "not_installed" in r:
             rows.add_row(r["case"], "not installed")
@@ -122,7 +136,8 @@ def main() -> None:
     if options.json:
         print(json.dumps(results, indent=1))
     else:
-        Console().print(table(results))
+        compared = {"compared": "share of the idle speed"} if options.suite == "load" else {}
+        Console().print(table(results, **compared))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ MODES = ("deterministic", "escape_noise")
 class Case:
     """``prepare(**arguments)`` returns the work; ``naive`` is the case that ratios refer to; ``package`` it needs.
 
-    With ``once`` a call needs no warm-up and takes long: three are enough.
+    With ``once`` a call needs no warm-up and takes long: three are enough. ``first`` is imported before anything else,
+    and with ``busy`` the machine has as many other processes to run as it has processors.
     """
 
     prepare: Callable
@@ -29,6 +30,8 @@ class Case:
     naive: str | None = None
     package: str | None = None
     once: bool = False
+    first: str | None = None
+    busy: bool = False
 
 
 def spike_matching_epoch(mode: str, backend: str = "auto") -> Callable:
@@ -49,6 +52,26 @@ def first_epoch(mode: str) -> Callable:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, SCRIPTS / "train.py", f"neuron={mode}", "trainer.epochs=1", "logger=none"]
             subprocess.run([*command, f"hydra.run.dir={folder}/run"], check=True, capture_output=True)
+
+    return run
+
+
+def joblib_sweep(runs: int = 4, epochs: int = 100) -> Callable:
+    """A sweep of short runs, one for each core at a time, from the shell."""
+
+    def run():
+        with tempfile.TemporaryDirectory() as folder:
+            seeds = ",".join(map(str, range(runs)))
+            command = [
+                sys.executable,
+                SCRIPTS / "train.py",
+                "-m",
+                "neuron=escape_noise",
+                f"seed={seeds}",
+                "logger=none",
+            ]
+            options = [f"trainer.epochs={epochs}", "hydra/launcher=joblib", f"runs={folder}"]
+            subprocess.run([*command, *options], check=True, capture_output=True)
 
     return run
 
@@ -225,7 +248,25 @@ def halves(prepare: Callable, whole: dict) -> dict[str, Case]:
     return {f"deterministic, half the {name}": Case(prepare, whole | {name: n // 2}) for name, n in whole.items()}
 
 
+def idle_and_busy(name: str, **case) -> dict[str, Case]:
+    """The same on an idle machine, and beside as many busy processes as there are processors."""
+    return {f"{name}, idle": Case(**case), f"{name}, busy": Case(**case, naive=f"{name}, idle", busy=True)}
+
+
+def load_cases() -> dict[str, Case]:
+    """Whatever is imported first; None: this package."""
+    layer = {"prepare": lif_layer, "arguments": {"samples": 16, "steps": 100, "neurons": 200}}
+    epoch = {"prepare": spike_matching_epoch, "arguments": {"mode": "escape_noise"}}
+    cases = {}
+    for first in (None, "torch", "numba"):
+        label = f"{first or 'sgtheory'} first"
+        cases |= idle_and_busy(f"layer, {label}", first=first, **layer)
+        cases |= idle_and_busy(f"epoch, {label}", first=first, **epoch)
+    return cases | idle_and_busy("sweep by joblib", prepare=joblib_sweep, once=True)
+
+
 CASES = {
+    "load": load_cases(),
     "lif": {f"{mode}, naive": Case(lif_layer, {"mode": mode, "backend": "reference"}) for mode in MODES}
     | {mode: Case(lif_layer, {"mode": mode}, naive=f"{mode}, naive") for mode in MODES}
     | halves(lif_layer, {"samples": 400, "steps": 350, "neurons": 1088})

@@ -5,9 +5,11 @@ spiking neural networks", Neural Computation 37(5):886-925, 2025.
 """
 
 import os
+import sys
 
-# Threads of OpenMP that spin while they wait make a busy machine ten times slower. Read when PyTorch is imported, so it
-# has no effect on a PyTorch that was imported before; a setting of the user goes first.
+# Threads of OpenMP that spin while they wait make a busy machine ten times slower. This is read when PyTorch is
+# imported; sgtheory.threads sees to a PyTorch that was imported before. A setting of the user goes first.
+TOLD_TOO_LATE = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __version__ = "0.1.0"

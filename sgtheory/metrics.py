@@ -8,10 +8,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from sgtheory.errors import ParameterError, is_whole, require_positive
-from sgtheory.threads import use_torch_threads
+from sgtheory.threads import share_tasks
 
 FANO_NEURONS = 64  # counted at a time: bounds the memory
 
@@ -121,12 +121,10 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
     for one neuron.
     """
     spikes, target = _with_target(spikes, target, (3,))
-    use_torch_threads()
     distances = np.empty(len(spikes))
     dtype = np.result_type(spikes, target)
-    _van_rossum(
-        spikes.astype(dtype, copy=False), target.astype(dtype), kernel.slow, kernel.fast, kernel.gain, distances
-    )
+    trains = spikes.astype(dtype, copy=False), target.astype(dtype)
+    share_tasks(_van_rossum, len(spikes), *trains, kernel.slow, kernel.fast, kernel.gain, distances)
     return distances
 
 
@@ -138,10 +136,10 @@ def _with_target(spikes: np.ndarray, target: np.ndarray, axes: tuple[int, ...]) 
     return spikes, target
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def _van_rossum(spikes, target, slow, fast, gain, distances):
-    trials, steps, neurons = spikes.shape
-    for b in prange(trials):
+@njit(nogil=True, cache=True, error_model="numpy")
+def _van_rossum(first, last, spikes, target, slow, fast, gain, distances):
+    _, steps, neurons = spikes.shape
+    for b in range(first, last):
         synapse = np.zeros(neurons)
         membrane = np.zeros(neurons)
         squares = np.zeros(neurons)

@@ -18,7 +18,7 @@ from sgtheory.lif import (
 )
 from sgtheory.metrics import PSPKernel
 from sgtheory.neurons import EscapeFunction, LIFParameters, StraightThrough, SurrogateDerivative
-from sgtheory.threads import product, use_torch_threads
+from sgtheory.threads import product
 
 STRAIGHT_THROUGH = StraightThrough()  # what a forward pass without gradient is given
 OUTPUT_ERROR_WIDTH = 0.013  # delta_u of the output layer in the likelihood rule (Gardner et al. 2015)
@@ -64,7 +64,6 @@ class TwoLayers:
                     [torch.from_numpy(w).to(self.device) for w in weights], escape, STRAIGHT_THROUGH, noise, trials
                 )
             return Activity(potential.cpu().numpy(), *(s.to("cpu", torch.uint8).numpy() for s in (hidden, output)))
-        use_torch_threads()
         steps = len(self.inputs)
         current = np.empty((1, steps, weights[0].shape[1]), np.float32)
         weighted_spikes(self.inputs[None], weights[0], current)
@@ -112,7 +111,6 @@ def likelihood_update(
     """
     if not network.compiled:
         return _likelihood_update_in_torch(network, activity, weights, surrogate)
-    use_torch_threads()
     parameters, kernel = network.parameters, network.kernel
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
     a_m, a_s, gain = (np.float32(v) for v in (a_m, a_s, 1 - a_m))

@@ -9,7 +9,7 @@ from numba import njit
 
 from sgtheory.lif._fused import Constants
 from sgtheory.lif.cpu.functions import Threshold
-from sgtheory.lif.cpu.kernels import forward_kernel
+from sgtheory.lif.cpu.kernels import forward_kernel, number_of_tasks
 from sgtheory.lif.cpu.recurrent_kernels import list_events
 from sgtheory.lif.cpu.vector import add_product, add_row, find_events, lanes
 
@@ -71,7 +71,17 @@ def test_a_layer_with_more_than_2_to_the_31_spikes():
         states = np.empty((len(samples), 0, 2, neurons), np.float32)
         potentials = np.empty((len(samples), 0, neurons), np.float32)
         threshold = Threshold(1, np.float32(0.1), np.float32(1), *key, empty)
-        forward_kernel(inputs.numpy(), neuron, threshold, samples, potentials, states, spikes)
+        forward_kernel(
+            0,
+            number_of_tasks(len(spikes), neurons),
+            inputs.numpy(),
+            neuron,
+            threshold,
+            samples,
+            potentials,
+            states,
+            spikes,
+        )
 
     run(samples, spikes)
     alone = np.empty((2, steps, neurons), np.uint8)

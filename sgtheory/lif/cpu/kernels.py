@@ -5,7 +5,7 @@ fused multiply-adds, so that the same inputs give the same bits.
 """
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
 from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD
 from sgtheory.lif._noise import GROUP
@@ -24,6 +24,11 @@ def next_state(u, current, keep, x, constants):
     return after + drive if constants.same else after, constants.a_s * current + x, before
 
 
+def number_of_tasks(batch: int, neurons: int) -> int:
+    """Samples times blocks of neurons: what threads share."""
+    return batch * -(-neurons // NEURONS)
+
+
 @njit(cache=True, error_model="numpy")
 def block_of_task(task, neurons):
     """Sample, first neuron and number of neurons of a task; blocks start at multiples of 64 for the random numbers."""
@@ -33,13 +38,13 @@ def block_of_task(task, neurons):
     return task // blocks, first, min(width, neurons - first)
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def forward_kernel(inputs, constants, threshold, samples, potentials, states, spikes):
-    """Writes spikes, potentials, and (U, I) at every SEGMENT steps to states; the last two unless they have time 0."""
-    batch, steps, neurons = spikes.shape
+@njit(nogil=True, cache=True, error_model="numpy")
+def forward_kernel(first_task, last_task, inputs, constants, threshold, samples, potentials, states, spikes):
+    """For tasks: spikes, potentials, and (U, I) at every SEGMENT steps; the last two unless they have time 0."""
+    _, steps, neurons = spikes.shape
     kind, scale, p0, seed, stream, draw, given = threshold
     theta, delay = constants.theta, constants.delay
-    for task in prange(batch * ((neurons + NEURONS - 1) // NEURONS)):
+    for task in range(first_task, last_task):
         b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
         source = b % inputs.shape[0]  # trials may share one input
@@ -78,16 +83,18 @@ def add_to(total, terms):
         total[j] += terms[j]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def backward_kernel(gradient, gradient_potentials, inputs, states, spikes, constants, surrogate, out):
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward_kernel(
+    first_task, last_task, gradient, gradient_potentials, inputs, states, spikes, constants, surrogate, out
+):
     """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back.
 
     gradient and gradient_potentials, for spikes and potentials, are [batch, time, neuron]; the latter may have time 0.
     """
-    batch, steps, neurons = spikes.shape
+    _, steps, neurons = spikes.shape
     kind, beta, scale, given = surrogate
     a_m, a_s, gain, theta, same, attached, delay = constants
-    for task in prange(batch * ((neurons + NEURONS - 1) // NEURONS)):
+    for task in range(first_task, last_task):
         b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
         source = b % inputs.shape[0]

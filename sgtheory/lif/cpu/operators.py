@@ -12,10 +12,10 @@ from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.blocks import LayerOnCPU, NetworkOnCPU, blocks, no_events, ordered_sum, within_layer
 from sgtheory.lif.cpu.convolution import Convolution
 from sgtheory.lif.cpu.functions import surrogate_of, threshold_of
-from sgtheory.lif.cpu.kernels import SEGMENT, backward_kernel, forward_kernel
+from sgtheory.lif.cpu.kernels import SEGMENT, backward_kernel, forward_kernel, number_of_tasks
 from sgtheory.lif.cpu.memory import empty
 from sgtheory.neurons import EscapeFunction, LIFParameters
-from sgtheory.threads import run_blocks, use_torch_threads
+from sgtheory.threads import run_blocks, share_tasks
 
 
 def run_forward(
@@ -28,10 +28,11 @@ def run_forward(
     spikes: np.ndarray,
 ) -> None:
     """Fill ``potentials``, ``states`` and ``spikes``; see :func:`forward_kernel`."""
-    use_torch_threads()
     numbers = constants(parameters, inputs.dtype.type)
     threshold = threshold_of(escape, noise, spikes.shape, inputs.dtype)
-    forward_kernel(inputs, numbers, threshold, noise.sample_indices(len(spikes)).numpy(), potentials, states, spikes)
+    samples = noise.sample_indices(len(spikes)).numpy()
+    tasks = number_of_tasks(len(spikes), spikes.shape[2])
+    share_tasks(forward_kernel, tasks, inputs, numbers, threshold, samples, potentials, states, spikes)
 
 
 def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
@@ -99,7 +100,6 @@ class LayerWithoutRecurrence(torch.autograd.Function):
     def backward(ctx, gradient, gradient_potentials):
         if gradient is None and gradient_potentials is None:
             return (None,) * 6
-        use_torch_threads()
         source, spikes, potentials = ctx.saved_tensors
         gradient = torch.zeros_like(spikes) if gradient is None else gradient
         if gradient_potentials is None:
@@ -108,7 +108,9 @@ class LayerWithoutRecurrence(torch.autograd.Function):
         numbers = constants(ctx.parameters, source.numpy().dtype.type)
         surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.parameters.threshold)
         gradients = _array(gradient), _array(gradient_potentials)
-        backward_kernel(*gradients, source.numpy(), ctx.states, spikes.numpy(), numbers, surrogate, out.numpy())
+        arrays = *gradients, source.numpy(), ctx.states, spikes.numpy()
+        tasks = number_of_tasks(len(spikes), spikes.shape[2])
+        share_tasks(backward_kernel, tasks, *arrays, numbers, surrogate, out.numpy())
         return out, None, None, None, None, None
 
 

@@ -5,7 +5,7 @@ Sums run over a fixed number of parts in a fixed order, so that results do not d
 
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit
 
 from sgtheory.errors import ParameterError
 from sgtheory.lif._fused import GIVEN_SURROGATE
@@ -14,7 +14,7 @@ from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
 from sgtheory.lif.cpu.operators import differentiable_once, run_forward, states_of
 from sgtheory.lif.cpu.vector import find_events
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
-from sgtheory.threads import product, use_torch_threads
+from sgtheory.threads import product, share_tasks
 
 PARTS = 8  # of the rows (samples x steps) in a weight gradient
 
@@ -44,7 +44,6 @@ def simulate(
 class _SpikeProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx, spikes, weight):
-        use_torch_threads()
         counted = spikes.to(torch.uint8)
         ctx.save_for_backward(counted, weight)
         out = weight.new_empty((*spikes.shape[:2], weight.shape[1]))
@@ -54,7 +53,6 @@ class _SpikeProduct(torch.autograd.Function):
     @staticmethod
     @differentiable_once
     def backward(ctx, gradient):
-        use_torch_threads()
         counted, weight = ctx.saved_tensors
         for_weight = torch.empty_like(weight)
         weight_gradient(counted.numpy(), gradient.contiguous().numpy(), for_weight.numpy())
@@ -85,19 +83,18 @@ def mean_surrogate_error(
     Returns:
         [time, neuron].
     """
-    use_torch_threads()
     out = np.empty(error.shape[1:], error.dtype)
     theta = error.dtype.type(parameters.threshold)
     prepared = surrogate_of(surrogate, potentials, spikes, parameters.threshold)
-    _mean_surrogate_error(error, potentials, theta, prepared, out)
+    share_tasks(_mean_surrogate_error, len(out), error, potentials, theta, prepared, out)
     return out
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def _mean_surrogate_error(error, potentials, theta, surrogate, out):
-    trials, steps, neurons = potentials.shape
+@njit(nogil=True, cache=True, error_model="numpy")
+def _mean_surrogate_error(first, last, error, potentials, theta, surrogate, out):
+    trials, _, neurons = potentials.shape
     kind, beta, scale, given = surrogate
-    for n in prange(steps):
+    for n in range(first, last):
         derivative = np.empty(neurons, potentials.dtype)
         row = out[n]
         row[:] = 0
@@ -112,18 +109,13 @@ def _mean_surrogate_error(error, potentials, theta, surrogate, out):
             row[j] /= trials
 
 
-@njit(cache=True, error_model="numpy", nogil=True)
-def _flat(spikes):
+def _flat(spikes: np.ndarray) -> np.ndarray:
     """The spikes as a vector that :func:`find_events` can search."""
-    if spikes.size >= 64:
-        return spikes.reshape(spikes.size)
-    flat = np.zeros(64, np.uint8)
-    flat[: spikes.size] = spikes.reshape(spikes.size)
-    return flat
+    flat = spikes.reshape(-1)
+    return flat if flat.size >= 64 else np.concatenate([flat, np.zeros(64 - flat.size, np.uint8)])
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def weighted_spikes(spikes, weight, out):
+def weighted_spikes(spikes: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """out[b, n] = sum over the neurons i that spike of weight[i].
 
     spikes uint8 [batch, time, pre], weight [pre, post], out [batch, time, post].
@@ -131,8 +123,13 @@ def weighted_spikes(spikes, weight, out):
     batch, steps, pre = spikes.shape
     if weight.shape != (pre, out.shape[2]) or out.shape[:2] != (batch, steps):
         raise ValueError("spikes [batch, time, pre], weight [pre, post] and out [batch, time, post] do not fit")
-    flat = _flat(spikes)
-    for part in prange(batch * PARTS):
+    share_tasks(_weighted_spikes, batch * PARTS, _flat(spikes), weight, out)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _weighted_spikes(first, last, flat, weight, out):
+    steps, pre = out.shape[1], len(weight)
+    for part in range(first, last):
         b, k = part // PARTS, part % PARTS
         found = np.empty(pre, np.int32)
         for n in range(steps * k // PARTS, steps * (k + 1) // PARTS):
@@ -144,8 +141,7 @@ def weighted_spikes(spikes, weight, out):
                     row[j] += w[j]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def weight_gradient(spikes, gradient, out):
+def weight_gradient(spikes: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
     """out[i] = sum over samples and steps in which neuron i spikes of gradient[b, n].
 
     spikes uint8 [batch, time, pre], gradient [batch, time, post], out [pre, post].
@@ -153,39 +149,54 @@ def weight_gradient(spikes, gradient, out):
     batch, steps, pre = spikes.shape
     if gradient.shape[:2] != (batch, steps) or out.shape != (pre, gradient.shape[2]):
         raise ValueError("spikes [batch, time, pre], gradient [batch, time, post] and out [pre, post] do not fit")
-    rows = batch * steps
-    flat = _flat(spikes)
     partial = np.empty((PARTS, *out.shape), out.dtype)
-    for part in prange(PARTS):
+    share_tasks(_weight_gradient, PARTS, _flat(spikes), gradient, partial)
+    share_tasks(_sum_of_parts, pre, partial, out)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _weight_gradient(first, last, flat, gradient, partial):
+    batch, steps, _ = gradient.shape
+    pre, rows = partial.shape[1], batch * steps
+    for part in range(first, last):
         mine = partial[part]
         mine[:] = 0
         found = np.empty(pre, np.int32)
         for row in range(rows * part // PARTS, rows * (part + 1) // PARTS):
-            b, n = row // steps, row % steps
-            g = gradient[b, n]
+            g = gradient[row // steps, row % steps]
             for event in found[: find_events(flat, row * pre, pre, found, 0)]:
                 w = mine[event]
                 for j in range(g.size):
                     w[j] += g[j]
-    for i in prange(pre):
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _sum_of_parts(first, last, partial, out):
+    for i in range(first, last):
         out[i] = partial[0, i]
         for part in range(1, PARTS):
             for j in range(out.shape[1]):
                 out[i, j] += partial[part, i, j]
 
 
-@njit(parallel=True, cache=True, error_model="numpy")
-def filter_cascade(signal, slow, fast, gain, lag, reverse, out):
+def filter_cascade(
+    signal: np.ndarray, slow: float, fast: float, gain: float, lag: int, reverse: bool, out: np.ndarray
+) -> None:
     """Convolve along time: a step of size 1 gives gain (slow^k - fast^k) / (slow - fast) after lag + k steps.
 
     With slow = a_m, fast = a_s, gain = 1 - a_m and lag = 1 this is the potential that a spike leaves in a neuron that
     is never reset (Eqs 18, 19). ``reverse`` runs from the last step to the first: the transposed filter.
     signal and out are [batch, time, neuron] and may be the same array if lag is 0.
     """
-    batch, steps, neurons = signal.shape
     if out.shape != signal.shape:
         raise ValueError("signal and out must have the same shape")
-    for b in prange(batch):
+    share_tasks(_filter_cascade, len(signal), signal, slow, fast, gain, lag, reverse, out)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _filter_cascade(first, last, signal, slow, fast, gain, lag, reverse, out):
+    _, steps, neurons = signal.shape
+    for b in range(first, last):
         synapse = np.zeros(neurons, out.dtype)
         membrane = np.zeros(neurons, out.dtype)
         for m in range(min(lag, steps)):
