@@ -11,10 +11,12 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
 NAME = $@$(addprefix _,$(filter $(PROFILES_$@),$(PROFILE)))
 PROFILES_fig6 := quick
+PROFILES_figE4 := quick
 PROFILES_fig7 := paper
 PROFILES_figS2 := recurrent
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
+BEYOND := figE4
 TRAINED := fig6 fig7 figS2 figE3
 # what the numerical libraries take for the processor
 MACHINES := $(addprefix OPENBLAS_CORETYPE=,Haswell SkylakeX Zen) MKL_ENABLE_INSTRUCTIONS=AVX2 \
@@ -24,7 +26,7 @@ SWEEP := hydra/launcher=joblib $(addprefix hydra.launcher.n_jobs=,$(JOBS))
 PROCESSES := $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 .DEFAULT_GOAL := help
-.PHONY: help theory $(THEORY) $(TRAINED) claims report test test-slow test-machines torture lint doctor benchmark clean
+.PHONY: help theory $(THEORY) $(BEYOND) $(TRAINED) claims report test test-slow test-machines torture lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -41,9 +43,10 @@ figS3: ## left, right and combined smoothed derivative of one sample
 figE1: ## bias and variance of every estimator over depth and steepness
 figE2: ## surrogate gradients against exact gradients of spike times
 theory: $(THEORY) ## all of these nine, without any training (about a minute)
+figE4: ## shall back-propagation pass through the reset? (5 minutes; PROFILE=quick: one)
 
-$(THEORY): $(READY)
-	$(RUN) scripts/figure.py experiment=$@ $(OVERRIDES)
+$(THEORY) $(BEYOND): $(READY)
+	$(RUN) scripts/figure.py experiment=$(NAME) $(OVERRIDES)
 
 fig6: ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
 fig7: ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: seconds, no training)

@@ -58,7 +58,8 @@ def test_every_figure_finds_its_module_and_its_settings(experiment):
     parameters = [p for p in inspect.signature(measure).parameters.values() if p.name in settings]
     assert set(figure) == {"module", "trained", *settings}
     defaults = {p.name: list(p.default) if isinstance(p.default, tuple) else p.default for p in parameters}
-    assert settings == defaults
+    assert settings.keys() == defaults.keys()
+    assert settings == defaults or experiment == f"{figure.module}_quick"
 
 
 def test_a_closed_loop_is_a_task_of_one_epoch():

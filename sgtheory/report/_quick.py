@@ -15,6 +15,14 @@ from sgtheory.training import CONF
 SCRIPTS = CONF.parent / "scripts"
 TRAINED = ("fig6_quick",)
 REDUCED = {
+    "figE4": (
+        "figure.betas=[5,10,20]",
+        "figure.shares=[0,0.25,1]",
+        "figure.rates=[0.1]",
+        "figure.depths=[2]",
+        "figure.nets=4",
+        "figure.batches=12",
+    ),
     "figE2": ("figure.dts=[5e-4,2e-4]", "figure.betas=[20,50]", "figure.creation_paths=64"),
     "figE1": ("figure.nets=8", "figure.samples=500", "figure.depths=[0,1,2]", "figure.betas=[2,5,20]"),
     "fig5": (

@@ -1,6 +1,6 @@
 """What the paper claims, where it does so, and which figures of this package measure it.
 
-A topic is C1 to C12 (the paper) or E1 to E3 (beyond it). The single claims of a topic, C3 or C3.averaging, belong to
+A topic is C1 to C12 (the paper) or E1 to E4 (beyond it). The single claims of a topic, C3 or C3.averaging, belong to
 the figure module that measures them, with statement, numbers and verdict; a topic only says where they come from.
 """
 
@@ -137,6 +137,13 @@ TOPICS = {
             "Figure E3",
             "How robust training is to the steepness of the surrogate and to the escape function",
             "figE3",
+        ),
+        Topic(
+            "E4",
+            BEYOND,
+            "Figure E4",
+            "Whether back-propagation through the reset points to the gradient of the expected loss",
+            "figE4",
         ),
     )
 }

@@ -59,8 +59,9 @@ class _PathEstimator(Estimator):
         raise NotImplementedError
 
     def sample(self, objective, n, rng):
-        path = objective.sample_paths(n * self.paths, rng)
-        return self.on_paths(objective, [spikes.unflatten(0, (n, self.paths)) for spikes in path])
+        net = objective.net
+        path = net.simulate(objective.parameters[..., None, :], objective.x, net.uniforms((n, self.paths), rng))
+        return self.on_paths(objective, path)
 
     def support(self, objective):
         if self.paths > 1 or objective.net.units > MAX_SUPPORT_UNITS:

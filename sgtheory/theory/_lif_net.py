@@ -145,7 +145,7 @@ class LIFObjective(Objective):
 
     Args:
         net: the network.
-        parameters: where the gradient is taken, [n_parameters], float64.
+        parameters: where the gradient is taken, [n_parameters] or [n, n_parameters], float64.
         x: input spikes, [steps, inputs], float64.
         output: the loss in every step [..., steps] of output spikes [..., steps, outputs], such as
             :class:`VanRossumLoss`; what it says of a step must not depend on later spikes. L is the sum over steps.

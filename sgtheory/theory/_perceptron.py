@@ -149,7 +149,8 @@ class Objective:
 
     Args:
         net: the net.
-        parameters: where the gradient is taken, [n_parameters], float64.
+        parameters: where the gradient is taken, [n_parameters], float64; or [n, n_parameters], one set for each of the
+            n estimates that are asked for.
         x: input, [inputs], float64.
         output: f, a differentiable function from output spikes [..., outputs] to a number each [...].
 
@@ -165,7 +166,7 @@ class Objective:
     def __post_init__(self):
         for name, shape in self._shapes().items():
             value = getattr(self, name)
-            if tuple(value.shape) != shape or value.dtype != torch.float64:
+            if tuple(value.shape[-len(shape) :]) != shape or value.dtype != torch.float64:
                 raise ParameterError(
                     name, f"{value.dtype}{list(value.shape)}", f"must be float64 of the shape {list(shape)}"
                 )
@@ -252,7 +253,7 @@ class Objective:
     def gradients(self, function: Callable[[torch.Tensor], torch.Tensor], n: int) -> torch.Tensor:
         """Gradient of each of ``n`` numbers, [n, n_parameters]. ``function`` makes of parameters [n, 1, n_parameters],
         one set for each, values [n, paths], over which it is averaged."""
-        parameters = self.parameters.expand(n, 1, -1).clone().requires_grad_()
+        parameters = self.parameters.expand(n, -1)[:, None].clone().requires_grad_()
         (gradient,) = torch.autograd.grad(function(parameters).mean(1).sum(), parameters)
         return gradient[:, 0]
 

@@ -227,6 +227,17 @@ def test_the_share_of_the_reset_goes_from_detached_to_attached():
     assert (between - detached).norm() < 1e-2 * (attached - detached).norm()
 
 
+@pytest.mark.parametrize("estimator", [SmoothedStochAD(paths=3), ScoreFunction(baseline=True, paths=3)], ids=str)
+def test_one_set_of_parameters_for_each_estimate(estimator):
+    """The same random numbers: the estimate at each set is the one that it has alone."""
+    objective = tiny(**NETS["recurrent"])
+    sets = torch.stack([objective.parameters, 0.8 * objective.parameters])
+    found = estimator.sample(replace(objective, parameters=sets), 2, torch.Generator().manual_seed(0))
+    for k, parameters in enumerate(sets):
+        alone = estimator.sample(replace(objective, parameters=parameters), 2, torch.Generator().manual_seed(0))
+        torch.testing.assert_close(found[k], alone[k])
+
+
 def test_the_loss_is_the_van_rossum_distance():
     rng = np.random.default_rng(0)
     spikes, target = rng.random((3, 20, 2)) < 0.3, rng.random((20, 2)) < 0.3
