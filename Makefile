@@ -12,11 +12,12 @@ READY := $(VENV)/ready
 NAME = $@$(addprefix _,$(filter $(PROFILES_$@),$(PROFILE)))
 PROFILES_fig6 := quick
 PROFILES_figE4 := quick
+PROFILES_figE6 := quick
 PROFILES_fig7 := paper
 PROFILES_figS2 := recurrent
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
-BEYOND := figE4
+BEYOND := figE4 figE6
 TRAINED := fig6 fig7 figS2 figE3
 # what the numerical libraries take for the processor
 MACHINES := $(addprefix OPENBLAS_CORETYPE=,Haswell SkylakeX Zen) MKL_ENABLE_INSTRUCTIONS=AVX2 \
@@ -44,6 +45,7 @@ figE1: ## bias and variance of every estimator over depth and steepness
 figE2: ## surrogate gradients against exact gradients of spike times
 theory: $(THEORY) ## all of these nine, without any training (about a minute)
 figE4: ## shall back-propagation pass through the reset? (5 minutes; PROFILE=quick: one)
+figE6: ## does surrogate descent stop at a minimum of the expected loss? (5 minutes; PROFILE=quick: one)
 
 $(THEORY) $(BEYOND): $(READY)
 	$(RUN) scripts/figure.py experiment=$(NAME) $(OVERRIDES)

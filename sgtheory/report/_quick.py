@@ -15,6 +15,14 @@ from sgtheory.training import CONF
 SCRIPTS = CONF.parent / "scripts"
 TRAINED = ("fig6_quick",)
 REDUCED = {
+    "figE6": (
+        "figure.betas=[10,20]",
+        "figure.attached=[]",
+        "figure.tasks=1",
+        "figure.updates=120",
+        "figure.further=60",
+        "figure.checkpoints=2",
+    ),
     "figE4": (
         "figure.betas=[5,10,20]",
         "figure.shares=[0,0.25,1]",

@@ -1,6 +1,6 @@
 """What the paper claims, where it does so, and which figures of this package measure it.
 
-A topic is C1 to C12 (the paper) or E1 to E4 (beyond it). The single claims of a topic, C3 or C3.averaging, belong to
+A topic is C1 to C12 (the paper) or E1 to E6 (beyond it). The single claims of a topic, C3 or C3.averaging, belong to
 the figure module that measures them, with statement, numbers and verdict; a topic only says where they come from.
 """
 
@@ -144,6 +144,14 @@ TOPICS = {
             "Figure E4",
             "Whether back-propagation through the reset points to the gradient of the expected loss",
             "figE4",
+        ),
+        Topic(
+            "E6",
+            BEYOND,
+            "Figure E6",
+            "Whether descent along surrogate gradients stops at a minimum of the expected loss (Section 4.1 says that it "
+            "need not)",
+            "figE6",
         ),
     )
 }

@@ -25,8 +25,16 @@ SMALL = {
         "figure.betas=[5,20]",
         "figure.depths=[2]",
     ),
+    "figE6": (
+        "figure.nets=3",
+        "figure.updates=4",
+        "figure.further=2",
+        "figure.paths=5",
+        "figure.tasks=1",
+        "figure.betas=[5]",
+    ),
 }
-MINUTES = ("figE4",)  # not part of `make theory`
+MINUTES = ("figE4", "figE6")  # not part of `make theory`
 DRAWN_ELSEWHERE = ("fig1", "fig2", "fig3", "figS1", "figS3", "figE1")  # by test_theory_figures.py, from measure()
 
 
