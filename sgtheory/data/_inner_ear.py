@@ -20,7 +20,7 @@ import scipy.fft
 import scipy.signal
 from scipy.special import hankel1e, jv, yv
 
-from sgtheory.errors import ParameterError, UserError, require_positive
+from sgtheory.errors import ParameterError, UserError, is_whole, require_positive
 
 FFT_BLOCK = 8192  # sounds are padded to a multiple of this, so that few transfer functions have to be kept
 BLOCK = 64  # steps that are transposed at once
@@ -199,7 +199,7 @@ class InnerEar:
     def __post_init__(self):
         require_positive(sample_rate=self.sample_rate, rms=self.rms)
         for name in ("channels", "places"):
-            if not isinstance(getattr(self, name), int) or not 4 <= getattr(self, name) <= 2**16:
+            if not is_whole(getattr(self, name)) or not 4 <= getattr(self, name) <= 2**16:
                 raise ParameterError(name, getattr(self, name), "must be an integer from 4 to 65536")
 
     def spikes(self, sound: np.ndarray, sample_rate: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -248,6 +248,7 @@ class InnerEar:
 
 def resample(sound: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
     """``sound`` [samples] at ``new_rate`` instead of ``rate`` (Hz), by a polyphase filter; a new array."""
+    require_positive(rate=rate, new_rate=new_rate)
     ratio = Fraction(new_rate / rate).limit_denominator(1000)
     if ratio == 1:
         return sound.copy()
@@ -255,7 +256,10 @@ def resample(sound: np.ndarray, rate: float, new_rate: float) -> np.ndarray:
 
 
 def _checked(sound: np.ndarray) -> np.ndarray:
-    sound = np.asarray(sound, float)
+    sound = np.asarray(sound)
+    if sound.dtype.kind not in "iuf":
+        raise UserError(f"a sound is made of numbers, not of {sound.dtype}")
+    sound = sound.astype(float)
     if sound.ndim != 1 or len(sound) == 0:
         raise UserError(f"a sound has the shape [samples] with at least one sample, not {list(sound.shape)}")
     if not np.isfinite(sound).all():

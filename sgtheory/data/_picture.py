@@ -29,7 +29,13 @@ def floyd_steinberg(grey: np.ndarray) -> np.ndarray:
 
     Returns:
         bool [rows, columns], True where a dot is black.
+
+    Raises:
+        ParameterError: if it is not a table of numbers from 0 to 1.
     """
+    grey = np.asarray(grey)
+    if grey.ndim != 2 or grey.dtype.kind not in "biuf" or not ((grey >= 0) & (grey <= 1)).all():
+        raise ParameterError("grey", f"{grey.dtype} {list(grey.shape)}", "must be a table of numbers from 0 to 1")
     rows, columns = grey.shape
     dark = np.zeros((rows, columns), dtype=bool)
     handed_down = [0.0] * (columns + 2)  # with a margin at either end, so that the ends need no special case

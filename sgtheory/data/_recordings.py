@@ -11,7 +11,8 @@ import numpy as np
 from sgtheory.data._inner_ear import InnerEar
 from sgtheory.data._shd import SHD_KEYS, SpikeDataset
 from sgtheory.data._spoken_digits import Progress
-from sgtheory.errors import UserError, first_line
+from sgtheory.errors import ParameterError, UserError, first_line, require_word
+from sgtheory.files import user_path
 from sgtheory.threads import map_threads
 
 MAX_SECONDS, MAX_CHANNELS = 20, 8  # of a recording
@@ -42,9 +43,13 @@ def recordings_to_spikes(
         progress: called with the number of recordings that are ready and of all.
 
     Raises:
+        ParameterError: for a seed or a list of files that is none.
         UserError: naming what is missing, a recording that cannot be read or one that has no class.
     """
-    directory, ear = Path(directory), ear or InnerEar()
+    require_word(seed=seed)
+    if isinstance(files, str):
+        raise ParameterError("files", files, "must be a list of names")
+    directory, ear = user_path(directory), ear or InnerEar()
     paths = _find(directory, files)
     if all(HEIDELBERG_DIGITS.match(path.name) for path in paths):
         fields = [HEIDELBERG_DIGITS.match(path.name).groups() for path in paths]

@@ -19,7 +19,7 @@ import numba
 import numpy as np
 
 from sgtheory.data._hdf5 import column, open_hdf5
-from sgtheory.errors import ParameterError, UserError, require_count, require_positive
+from sgtheory.errors import ParameterError, UserError, is_number, require_count, require_positive, require_word
 from sgtheory.files import atomic_path
 
 SHD_CHANNELS = 700
@@ -118,7 +118,12 @@ class SpikeDataset:
         return len(self.labels)
 
     def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
-        """Times and units of sample ``i``."""
+        """Times and units of sample ``i``; from the end if it is negative.
+
+        Raises:
+            IndexError: if there is no such sample.
+        """
+        i = range(len(self))[i]
         events = slice(self.offsets[i], self.offsets[i + 1])
         return self.times[events], self.units[events]
 
@@ -193,12 +198,16 @@ class SpikeDataset:
             fraction: of the samples that is put aside for validation, rounded up.
             seed: of the random choice.
 
+        Raises:
+            ParameterError: naming what is out of range.
+
         >>> data = SpikeDataset.from_samples([np.empty(0)] * 8, [np.empty(0)] * 8, [0] * 8, ["a"], "empty")
         >>> [len(part) for part in data.split(0.1, seed=1)]
         [7, 1]
         """
-        if not 0 <= fraction < 1:
+        if not is_number(fraction) or not 0 <= fraction < 1:
             raise ParameterError("fraction", fraction, "must be at least 0 and below 1")
+        require_word(seed=seed)
         order = np.random.default_rng(seed).permutation(len(self))
         kept = int((1 - fraction) * len(self))
         return np.sort(order[:kept]), np.sort(order[kept:])
@@ -217,20 +226,20 @@ def _bin(times, units, offsets, indices, dt, limit, binned):
                 binned[k, int(step), units[event]] = 1
 
 
-def load_shd(path: str | os.PathLike, name: str | None = None, channels: int = SHD_CHANNELS) -> SpikeDataset:
+def load_shd(path: str | os.PathLike, name: str | None = None, channels: int | None = None) -> SpikeDataset:
     """Read a file in the format of SHD: ``.h5``, ``.h5.gz`` or ``.h5.zip``.
 
     Args:
         path: of the file; a compressed one is unpacked in memory.
         name: of the data set; by default that of :func:`dataset_name`.
-        channels: units must be below this number.
+        channels: units must be below this number; by default the one that :func:`write_shd` has stored, or 700.
 
     Raises:
         UserError: if the file is not there, truncated or not in the format; if times and units of a sample differ in
             number; if a time is negative or not finite, a unit or a label out of range. Names file and sample.
     """
     path = Path(path)
-    stored_name, columns = _read(path)
+    stored_name, stored_channels, columns = _read(path)
     labels, speakers = columns["labels"], columns["speakers"]
     keys = columns["keys"] or tuple(str(label) for label in range(len(SHD_KEYS)))  # their order is not known
     lengths, other = ([len(array) for array in columns[what]] for what in ("times", "units"))
@@ -243,7 +252,14 @@ def load_shd(path: str | os.PathLike, name: str | None = None, channels: int = S
     units = np.concatenate(columns.pop("units"))
     try:
         return SpikeDataset(
-            times, units, offsets, labels, speakers, keys, name or dataset_name(path, stored_name), channels
+            times,
+            units,
+            offsets,
+            labels,
+            speakers,
+            keys,
+            name or dataset_name(path, stored_name),
+            channels or stored_channels,
         )
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
@@ -280,11 +296,15 @@ def write_shd(path: str | os.PathLike, data: SpikeDataset, provenance: Mapping[s
     Args:
         path: of an ``.h5`` file.
         data: times are stored as float16, as in SHD: 0.49 ms resolution above 0.5 s.
-        provenance: stored as attributes of the file, beside the ``name`` of the data set.
+        provenance: texts, numbers and lists of these: attributes of the file, beside ``name`` and ``channels``.
+
+    Raises:
+        UserError: naming what a file cannot hold so that it can be read again.
     """
+    _check_storable(Path(path), data, provenance)
     content = io.BytesIO()  # HDF5 cannot close a file when the disk is full
     with h5py.File(content, "w") as file:
-        file.attrs.update({"name": data.name, **provenance})
+        file.attrs.update({**provenance, "name": data.name, "channels": data.channels})
         samples = [data[i] for i in range(len(data))]
         for key, dtype, column in (("times", np.float16, 0), ("units", np.uint16, 1)):
             stored = file.create_dataset(f"spikes/{key}", (len(data),), h5py.vlen_dtype(dtype))
@@ -297,8 +317,28 @@ def write_shd(path: str | os.PathLike, data: SpikeDataset, provenance: Mapping[s
         temporary.write_bytes(content.getbuffer())
 
 
-def _read(path: Path) -> tuple[str | None, dict[str, list | tuple | np.ndarray]]:
-    """Name and columns of a file as they are stored, all of the same length but for the keys."""
+def _check_storable(path: Path, data: SpikeDataset, provenance: Mapping[str, object]) -> None:
+    """Check that :func:`load_shd` can read what is about to be written."""
+    if path.suffix != ".h5":
+        raise UserError(f"{path} must end with .h5: that is how the format is known when it is read")
+    if not len(data):
+        raise UserError(f"{path}: there is no sample to write")
+    for what, name in (("name", data.name), *(("key", key) for key in data.keys)):
+        if not isinstance(name, str) or not 0 < len(name) <= NAME_AT_MOST or not name.isprintable():
+            raise ParameterError(what, name, f"must be 1 to {NAME_AT_MOST} characters that can be printed")
+    for field, values, kind in (("times", data.times, np.float16), ("labels", data.labels, np.uint16)):
+        if values.size and values.max() > (largest := (np.finfo if kind == np.float16 else np.iinfo)(kind).max):
+            raise ParameterError(field, values.max(), f"must be at most {largest}, as it is stored as {kind.__name__}")
+    if data.speakers.size and not (-(2**15) <= data.speakers.min() and data.speakers.max() < 2**15):
+        raise ParameterError("speakers", data.speakers.tolist()[:3], "must fit into 16 bits")
+    for key, value in provenance.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        if not isinstance(key, str) or not all(isinstance(each, str) or is_number(each) for each in values):
+            raise ParameterError(f"provenance {key!r}", value, "must be a text, a number or a list of these")
+
+
+def _read(path: Path) -> tuple[str | None, int, dict[str, list | tuple | np.ndarray]]:
+    """Name, number of channels and columns of a file as they are stored, all of the same length but for the keys."""
     with open_hdf5(path) as file:
         stored = {name: column(file, path, *how) for name, how in COLUMNS.items()}
         for name in ("times", "units", "labels"):
@@ -315,7 +355,7 @@ def _read(path: Path) -> tuple[str | None, dict[str, list | tuple | np.ndarray]]
         columns["labels"] = stored["labels"][:]
         columns["speakers"] = np.full(samples, -1) if stored["speakers"] is None else stored["speakers"][:]
         columns["keys"] = () if stored["keys"] is None else tuple(map(_class_name, stored["keys"]))
-        return _stored_name(file), columns
+        return _stored_name(file), _stored_channels(file), columns
 
 
 def _ragged(stored: h5py.Dataset, path: Path) -> list[np.ndarray]:
@@ -342,6 +382,15 @@ def _stored_name(file: h5py.File) -> str | None:
         raise ValueError("its name is not a text")
     name = file.attrs["name"]
     return _printable(name.decode() if isinstance(name, bytes) else name)
+
+
+def _stored_channels(file: h5py.File) -> int:
+    if "channels" not in file.attrs.keys():  # noqa: SIM118
+        return SHD_CHANNELS
+    attribute = file.attrs.get_id("channels")
+    if attribute.shape != () or attribute.dtype.kind not in "iu":
+        raise ValueError("its number of channels is not a number")
+    return int(file.attrs["channels"])
 
 
 def _printable(name: str) -> str:

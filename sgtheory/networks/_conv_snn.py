@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sgtheory.errors import ParameterError, require_count
+from sgtheory.errors import ParameterError, convert, is_whole, require_count
 from sgtheory.lif import Layer, Noise, Readout, network_activity, spiking_network
 from sgtheory.networks._initialisation import normal_weights, recurrent_fluctuation_driven_std
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
@@ -35,10 +35,12 @@ class ConvShape:
 
     def __post_init__(self):
         require_count(channels=self.channels, kernel=self.kernel, stride=self.stride)
-        if self.padding < 0:
-            raise ParameterError("padding", self.padding, "must be 0 or more")
-        if self.recurrent_kernel < 0 or (self.recurrent_kernel and not self.recurrent_kernel % 2):
+        if not is_whole(self.padding) or self.padding < 0:
+            raise ParameterError("padding", self.padding, "must be a whole number of at least 0")
+        wrong = not is_whole(self.recurrent_kernel) or self.recurrent_kernel < 0
+        if wrong or (self.recurrent_kernel and not self.recurrent_kernel % 2):
             raise ParameterError("recurrent_kernel", self.recurrent_kernel, "must be odd, or 0 for no recurrence")
+        convert(self, int, *self.__dataclass_fields__)
 
     def positions(self, below: int) -> int:
         """Length of the layer over a layer of length ``below``."""
@@ -78,6 +80,9 @@ class ConvSNN(torch.nn.Module):
         recompute: bool = False,
     ):
         super().__init__()
+        require_count(inputs=inputs, classes=classes)
+        if not shapes:
+            raise ParameterError("shapes", list(shapes), "must have at least one layer")
         self.shapes, self.neuron, self.surrogate = tuple(shapes), neuron, surrogate
         self.readout, self.backend, self.recompute = Readout(readout), backend, recompute
         self.sizes = [(1, inputs)]  # (channels, positions) of the input and every layer

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-from sgtheory.errors import ParameterError, require_positive
+from sgtheory.errors import ParameterError, is_number, require_count, require_positive
 from sgtheory.lif import Noise
 from sgtheory.neurons import LIFParameters
 
@@ -79,7 +79,9 @@ def recurrent_fluctuation_driven_std(
     [0.65, 0.181]
     """
     require_positive(sigma_u=sigma_u, fan_in=fan_in, rate=rate)
-    if not 0 < alpha <= 1:
+    if not is_number(recurrent_fan_in) or not 0 <= recurrent_fan_in < math.inf:
+        raise ParameterError("recurrent_fan_in", recurrent_fan_in, "must be 0 or more")
+    if not is_number(alpha) or not 0 < alpha <= 1:
         raise ParameterError("alpha", alpha, "must be above 0 and at most 1")
     if not recurrent_fan_in:
         alpha = 1.0
@@ -89,6 +91,14 @@ def recurrent_fluctuation_driven_std(
 
 
 def normal_weights(shape: tuple[int, ...], std: float, noise: Noise) -> torch.Tensor:
-    """Centred normal weights of the given shape, float32, a function of ``noise`` alone."""
-    uniform = noise.uniform(1, range(1), math.prod(shape), torch.float64)
+    """Centred normal weights of the given shape, float32, a function of ``noise`` alone.
+
+    Raises:
+        ParameterError: for a size that is no whole number above 0, or an s.d. that is not a number of at least 0.
+    """
+    for axis, size in enumerate(shape):
+        require_count(**{f"shape[{axis}]": size})
+    if not is_number(std) or not 0 <= std < math.inf:
+        raise ParameterError("std", std, "must be a finite number of at least 0")
+    uniform = noise.uniform(1, range(1), math.prod(map(int, shape)), torch.float64)
     return (torch.special.ndtri(uniform) * std).reshape(shape).to(torch.float32)
