@@ -149,8 +149,7 @@ TOPICS = {
             "E6",
             BEYOND,
             "Figure E6",
-            "Whether descent along surrogate gradients stops at a minimum of the expected loss (Section 4.1 says that it "
-            "need not)",
+            "Whether descent along surrogate gradients stops at a minimum of the expected loss",
             "figE6",
         ),
     )
