@@ -27,11 +27,13 @@ SMALL = {
     ),
     "figE6": (
         "figure.nets=3",
-        "figure.updates=4",
-        "figure.further=2",
-        "figure.paths=5",
         "figure.tasks=1",
         "figure.betas=[5]",
+        "figure.attached=[]",
+        "figure.updates=4",
+        "figure.further=2",
+        "figure.checkpoints=2",
+        "figure.batches=4",
     ),
 }
 MINUTES = ("figE4", "figE6")  # not part of `make theory`
