@@ -1,7 +1,6 @@
 """From a composed configuration to a run: what scripts/train.py does."""
 
 import contextlib
-import functools
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from sgtheory.command import Interrupted, explain, fail
 from sgtheory.errors import UserError, first_line
 from sgtheory.threads import use_threads
 from sgtheory.training._config import choose_device, find_run, fingerprint, identity, prepare
-from sgtheory.training._loggers import make_logger
+from sgtheory.training._loggers import NoLogger, make_logger
 from sgtheory.training._progress import SampleProgress
 from sgtheory.training._records import FINISHED
 from sgtheory.training._runner import run_task
@@ -45,8 +44,11 @@ def start(config: DictConfig, directory: Path) -> bool:
     # a job of submitit has the CPUs that it asked for; otherwise the libraries know how many to use
     if threads := trainer.threads or launcher().get("cpus_per_task"):
         use_threads(threads)
-    log.info("%s: computes on device %s (%s)", directory.name, *choose_device(config))
-    logger = functools.partial(make_logger, config, fingerprint(parts))
+
+    def logger(directory: Path, name: str) -> NoLogger:
+        log.info("%s: computes on device %s (%s)", name, *choose_device(config))
+        return make_logger(config, fingerprint(parts), directory, name)
+
     try:
         return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
     except Interrupted as error:
