@@ -88,7 +88,7 @@ def test_the_commands_of_the_readme_run(tmp_path):
     assert len(list((tmp_path / "runs").rglob("finished.json"))) > ran
 
 
-@pytest.mark.parametrize("document", ["docs/classification.md"])
+@pytest.mark.parametrize("document", ["docs/classification.md", "docs/lif-core.md"])
 def test_examples_in_python_run(document, monkeypatch):
     monkeypatch.chdir(ROOT)
     examples = [text for language, text in blocks(ROOT / document) if language == "python"]

@@ -1,5 +1,8 @@
 """The public LIF operations and their choice of backend."""
 
+from collections.abc import Callable
+from functools import wraps
+
 import torch
 
 from sgtheory.errors import ParameterError, UserError, require_choice
@@ -15,6 +18,28 @@ BACKENDS = ("auto", *IMPLEMENTATIONS)
 DETERMINISTIC = Step()
 
 
+def without_autocast(operation: Callable) -> Callable:
+    """An operation that computes in float32 under autocast, also what autocast made half precision before."""
+
+    @wraps(operation)
+    def run(inputs, *args, **kwargs):
+        device = inputs.device.type if isinstance(inputs, torch.Tensor) else ""
+        if device not in ("cpu", "cuda") or not torch.is_autocast_enabled(device):
+            return operation(inputs, *args, **kwargs)
+        args = [_in_float32(value) for value in (inputs, *args)]
+        with torch.autocast(device, enabled=False):
+            return operation(*args, **{name: _in_float32(value) for name, value in kwargs.items()})
+
+    return run
+
+
+def _in_float32(value):
+    if isinstance(value, torch.Tensor) and value.dtype in (torch.float16, torch.bfloat16):
+        return value.float()
+    return [_in_float32(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+@without_autocast
 def lif(
     inputs: torch.Tensor,
     parameters: LIFParameters,
@@ -32,7 +57,8 @@ def lif(
 
     Args:
         inputs: weighted spikes x[n] that arrive in each step from other layers (unit of I), [batch, time, neuron] or
-            [batch, time, channel, position], float32 or float64, at least one step.
+            [batch, time, channel, position], float32 or float64, at least one step. Under autocast, half precision is
+            taken, too, and computed with in float32.
         parameters: time constants, time step, threshold, reset and delay.
         surrogate: what replaces dS/dU in the backward pass.
         escape: firing probability as a function of U - theta; the default is the deterministic threshold.
@@ -79,6 +105,7 @@ def lif(
     return run(inputs, parameters, surrogate, escape, noise, recurrent, potential)
 
 
+@without_autocast
 def leaky_readout(
     inputs: torch.Tensor, parameters: LIFParameters, initial: float = 0.0, backend: str = "auto"
 ) -> torch.Tensor:

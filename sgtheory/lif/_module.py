@@ -4,10 +4,13 @@ import math
 
 import torch
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, UserError
+from sgtheory.lif._graphs import outside_graphs
 from sgtheory.lif._layer import DETERMINISTIC, lif
 from sgtheory.lif._noise import Noise
-from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
+from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
+
+EVALUATION = 2**31  # the first draw of calls in evaluation mode
 
 
 class LIF(torch.nn.Module):
@@ -25,12 +28,19 @@ class LIF(torch.nn.Module):
         stride, padding: of the feed-forward convolution.
         recurrent: None, or for a dense layer 1, or the odd length of the recurrent kernel.
         backend: see :func:`lif`.
+        noise: seed, stream and first draw of the layer's own noise. By default, seed and stream are two random words of
+            PyTorch's generator, so that layers differ and ``torch.manual_seed`` repeats all of them.
 
     Weights are drawn from N(0, 1 / fan-in) with PyTorch's generator; :mod:`sgtheory.networks` has the initialisation of
     the paper. They act on the synaptic current (Eq 19).
 
+    Escape noise belongs to the neuron: it is there in evaluation mode, too. Each call takes the next draw. Calls in
+    evaluation mode count their draws apart from 2**31 on, so that what is evaluated between two updates does not change
+    the training. ``state_dict`` holds seed, stream and both counts: a model that is loaded goes on with the same noise.
+    A deep copy draws the same noise as the original.
+
     Raises:
-        ParameterError: for a recurrent kernel that does not fit.
+        ParameterError: for a recurrent kernel that does not fit, or noise that names samples.
     """
 
     def __init__(
@@ -45,30 +55,80 @@ class LIF(torch.nn.Module):
         padding: int = 0,
         recurrent: int | None = None,
         backend: str = "auto",
+        noise: Noise | None = None,
     ) -> None:
         super().__init__()
         if recurrent is not None and not (recurrent == 1 or (kernel is not None and recurrent % 2)):
             raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
+        if noise is not None and noise.samples is not None:
+            raise ParameterError("noise", noise, "must name no samples here: batches differ")
         self.neuron, self.surrogate, self.escape, self.backend = parameters, surrogate, escape, backend
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.weight = self._drawn(post, pre, *(() if kernel is None else (kernel,)))
         self.recurrent: torch.nn.Parameter | None = None
         if recurrent is not None:
             self.recurrent = self._drawn(post, post, *(() if kernel is None else (recurrent,)))
+        words = torch.randint(2**32, (2,)).tolist()  # drawn in any case: other weights do not depend on it
+        self._noise = Noise(*words) if noise is None else noise
+        self._evaluations = 0
 
     @staticmethod
     def _drawn(*shape: int) -> torch.nn.Parameter:
         return torch.nn.Parameter(torch.randn(shape) / math.sqrt(math.prod(shape[1:])))
 
     def forward(self, inputs: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
-        """Spikes [batch, time, post] from inputs [batch, time, pre], or with positions as the last axis of both."""
+        """Spikes [batch, time, post] from inputs [batch, time, pre], or with positions as the last axis of both.
+
+        Args:
+            inputs: of the type of the weights, or spikes as whole numbers (uint8) or truth values.
+            noise: in place of the layer's own, which then stays where it is.
+
+        Raises:
+            UserError: for a call of checkpointing within the backward pass, which would take another draw.
+        """
+        if not inputs.is_floating_point():
+            inputs = inputs.to(self.weight.dtype)
         if self.kernel is None:
             weighted = inputs @ self.weight.T
         else:
             weighted = torch.nn.functional.conv1d(
                 inputs.flatten(0, 1), self.weight, stride=self.stride, padding=self.padding
             ).unflatten(0, inputs.shape[:2])
+        if noise is None and not isinstance(self.escape, Step):
+            noise = self._next_noise()
         spikes, _ = lif(
             weighted, self.neuron, self.surrogate, self.escape, noise, self.recurrent, self.backend, potential=False
         )
         return spikes
+
+    @outside_graphs  # a graph would be compiled for every draw
+    def _next_noise(self) -> Noise:
+        if torch._C._current_graph_task_id() != -1:  # as checkpointing asks whether it is in a backward pass
+            raise UserError("a checkpointed layer must be given its noise, to draw the same numbers again")
+        if self.training:
+            noise = self._noise
+            self._noise = noise.at(draw=(noise.draw + 1) % EVALUATION)
+        else:
+            noise = self._noise.at(draw=EVALUATION + self._evaluations)
+            self._evaluations = (self._evaluations + 1) % EVALUATION
+        return noise
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Seed, stream, and the numbers of the next draws in training and evaluation, for ``state_dict``."""
+        noise = self._noise
+        return torch.tensor([noise.seed, noise.stream, noise.draw, self._evaluations])
+
+    def set_extra_state(self, state: torch.Tensor) -> None:
+        """Go on with the noise that :meth:`get_extra_state` returned."""
+        seed, stream, draw, self._evaluations = state.tolist()
+        self._noise = Noise(seed, stream, draw)
+
+    def extra_repr(self) -> str:
+        """What the layer is, for ``print(model)``."""
+        post, pre, *kernel = self.weight.shape
+        shown = [str(pre), str(post)]
+        if kernel:
+            shown.append(f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}")
+        if self.recurrent is not None:
+            shown.append(f"recurrent={self.recurrent.shape[-1] if kernel else 1}")
+        return ", ".join([*shown, f"{self.neuron}", f"{self.surrogate}", f"{self.escape}", f"backend={self.backend!r}"])

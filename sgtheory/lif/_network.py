@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._layer import IMPLEMENTATIONS, checked_backend, refuse_transforms, require_finite
+from sgtheory.lif._layer import (
+    IMPLEMENTATIONS,
+    checked_backend,
+    refuse_transforms,
+    require_finite,
+    without_autocast,
+)
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
@@ -42,6 +48,7 @@ class Readout:
     initial: float = -1e-3
 
 
+@without_autocast
 def spiking_network(
     inputs: torch.Tensor,
     layers: Sequence[Layer],
@@ -88,6 +95,7 @@ def spiking_network(
 
 
 @torch.no_grad()
+@without_autocast
 def network_activity(
     inputs: torch.Tensor,
     layers: Sequence[Layer],

@@ -1,28 +1,15 @@
 """The CPU backend: what sgtheory.lif._reference defines, compiled by numba."""
 
-from functools import wraps
-
 import numpy as np
 import torch
 
+from sgtheory.lif._graphs import outside_graphs
 from sgtheory.lif._reference import readout
 from sgtheory.lif.cpu.blocks import NetworkOnCPU, blocks
 from sgtheory.lif.cpu.operators import LayerWithoutRecurrence, Network, RecurrentLayer
 from sgtheory.threads import run_blocks
 
 __all__ = ["layer", "network", "readout"]
-
-
-def outside_graphs(operation):
-    """torch.compiler.disable, called when something is compiled: what it imports takes a second."""
-
-    @wraps(operation)
-    def run(*args):
-        if torch.compiler.is_compiling():
-            return torch.compiler.disable(operation)(*args)
-        return operation(*args)
-
-    return run
 
 
 @outside_graphs
