@@ -27,7 +27,7 @@ SWEEP := hydra/launcher=joblib $(addprefix hydra.launcher.n_jobs=,$(JOBS))
 PROCESSES := $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 .DEFAULT_GOAL := help
-.PHONY: help theory $(THEORY) $(BEYOND) $(TRAINED) claims report test test-slow test-machines torture lint doctor benchmark clean
+.PHONY: help theory $(THEORY) $(BEYOND) $(TRAINED) claims report tables test test-slow test-machines torture lint doctor benchmark clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -63,6 +63,9 @@ claims: $(READY) ## every claim of the paper and its verdict; fails if one is co
 
 report: $(READY) ## figures/report.html: claims, figures, configurations and machines on one page
 	$(RUN) scripts/report.py --html
+
+tables: $(READY) ## renew the tables of results in README.md and docs/claims.md from figures/published
+	$(RUN) scripts/report.py --tables
 
 test: $(READY) ## run the test suite, one process for each core (minutes)
 	$(RUN) -m pytest -n $(PROCESSES)

@@ -3,6 +3,7 @@
     python scripts/report.py                # every claim, with what the figures in figures/ measured for it
     python scripts/report.py --quick        # the same at a reduced scale, measured now (minutes)
     python scripts/report.py --html         # the page figures/report.html, which needs nothing but itself
+    python scripts/report.py --tables       # renew the tables in README.md and docs/claims.md from figures/published/
     python scripts/report.py --diff A B     # two folders of figures or of runs, number by number
 
 Exit code: 0 unless a claim is contradicted for a reason that docs/ does not explain; 1 if one is, 2 after a mistake.
@@ -27,8 +28,10 @@ from sgtheory.report import (
     show_ledger,
     summary,
     write_page,
+    write_tables,
 )
 
+ROOT = Path(__file__).parents[1]
 QUICK = Path("runs") / "claims-quick"
 
 
@@ -38,6 +41,10 @@ def main(arguments: list[str]) -> int:
     if options.diff:
         differences = compare(*options.diff, options.absolute)
         return int(not show_differences(differences, options.tolerance, console))
+    if options.tables:
+        for path in write_tables(find_figures(ROOT / "figures" / "published"), ROOT):
+            console.print(f"{path} renewed")
+        return 0
     if options.quick:
         measure_quickly(QUICK, report=console.print)
     figures = find_figures(QUICK if options.quick else options.figures)
@@ -58,6 +65,9 @@ def parser() -> argparse.ArgumentParser:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--quick", action="store_true", help=f"measure at a reduced scale, in {QUICK}")
     what.add_argument("--html", action="store_true", help="write the page report.html into the folder of the figures")
+    what.add_argument(
+        "--tables", action="store_true", help="renew the tables of results in README.md and docs/claims.md"
+    )
     what.add_argument("--diff", type=Path, nargs=2, metavar=("A", "B"), help="compare two folders of figures or runs")
     parser.add_argument("--tolerance", type=float, default=1e-6, help="relative difference that counts as equal (1e-6)")
     parser.add_argument("--absolute", type=float, default=1e-9, help="absolute difference that counts as equal (1e-9)")

@@ -268,7 +268,7 @@ def _draw_along(upper, lower, numbers):
     upper.set(ylabel="y", xticklabels=[], yticks=[0, 0.5, 1], ylim=(-0.1, 1.1))
     upper.legend(loc="center", bbox_to_anchor=(0.65, 0.6))
     for c, colour, integral in zip(numbers["circulations"], SHADES, integrals, strict=False):
-        lower.plot(degrees, integral, color=colour, label=f"{c['beta_sg']:g}")
+        lower.plot(degrees, integral, color=colour, label=f"$β_{{SG}}$ = {c['beta_sg']:g}")
         lower.plot(360, integral[-1], "o", color=colour, clip_on=False)
         label = f"{c['circulation']:+.4f}"
         lower.annotate(label, (360, integral[-1]), (5, 0), textcoords="offset points", va="center", fontsize=6.5)
@@ -279,15 +279,7 @@ def _draw_along(upper, lower, numbers):
     lower.axhline(0, color="0.7", linewidth=0.6)
     lower.set(xlabel="angle along the loop (°)", ylabel="∫ surrogate\ngradient")
     lower.set_ylim(top=3)
-    lower.legend(
-        loc="upper center",
-        bbox_to_anchor=(0.6, 1),
-        title="$β_{SG}$",
-        fontsize=6,
-        title_fontsize=6,
-        borderaxespad=0,
-        ncols=4,
-    )
+    lower.legend(loc="upper center", bbox_to_anchor=(0.6, 1.1), fontsize=6, borderaxespad=0, ncols=4)
     for axes in (upper, lower):
         axes.set(xlim=(0, 360), xticks=[0, 90, 180, 270, 360])
     panel_letter(upper, "B")

@@ -53,7 +53,7 @@ def measure(runs, axis: str = "surrogate.beta", **_) -> dict:
     table = pd.DataFrame([_settings(run) | _learnt(run, measures) for run in runs])
     if axis not in table or table[axis].isna().any() or not pd.api.types.is_numeric_dtype(table[axis]):
         raise UserError(f"figure.axis = {axis}: must be a setting that is a number in every run")
-    if table[axis].nunique() < 2:
+    if table[axis].nunique() < 2 and (ESCAPE not in table or table[ESCAPE].nunique() < 2):
         raise UserError(f"figure E3 needs several values of {axis}, for example {axis}=1,10,100")
     seeds = sorted(table["seed"].unique())
     labels = [label for *_, label in measures]
@@ -126,9 +126,15 @@ def _name(settings: dict) -> str:
     def word(key, value):
         if key.endswith("_target_"):
             return value.rpartition(".")[2].removesuffix("Escape")
-        return f"{key} = {value}"
+        return (
+            f"{key.removeprefix(ESCAPE.removesuffix('_target_'))} = {value:g}"
+            if isinstance(value, float)
+            else f"{key} = {value}"
+        )
 
-    return ", ".join(word(key, value) for key, value in settings.items())
+    return ", ".join(
+        word(key, value) for key, value in settings.items() if value == value
+    )  # a parameter of others: NaN
 
 
 def claims(numbers: dict) -> list[Claim]:
@@ -141,7 +147,7 @@ def claims(numbers: dict) -> list[Claim]:
             near = f"{NEAR} times the best" if numbers["less_is_better"] else f"the best less {NEAR_ACCURACY}"
             claims.append(
                 Claim(
-                    f"E3.{len(claims) + 1}",
+                    f"E3.{1 + NEURON_MODES.index(mode)}",
                     f"The result hardly depends on {axis} over a decade ({LABELS[mode]} network)",
                     f"{numbers['scale']}. {_capital(label)}, best and range within {near}: "
                     + "; ".join(_range(line, label, span) for line, span in zip(lines, ranges, strict=True)),
@@ -149,9 +155,14 @@ def claims(numbers: dict) -> list[Claim]:
                     all(high >= DECADE * low for low, high in ranges),
                 )
             )
-    escapes = [line for line in numbers["lines"] if set(line["settings"]) == {ESCAPE}]
+    noise = ESCAPE.removesuffix("_target_")
+    escapes = [
+        line
+        for line in numbers["lines"]
+        if ESCAPE in line["settings"] and all(k.startswith(noise) for k in line["settings"])
+    ]
     if len(escapes) > 1:
-        claims.append(_same_escapes(f"E3.{len(claims) + 1}", numbers, escapes))
+        claims.append(_same_escapes("E3.3", numbers, escapes))
     return claims
 
 
@@ -175,19 +186,23 @@ def _range(line: dict, label: str, span: tuple[float, float]) -> str:
 
 def _same_escapes(number: str, numbers: dict, lines: list[dict]) -> Claim:
     """Every escape function against the sigmoid: relative difference of distances, difference of accuracies."""
-    label, relative = numbers["measures"][0], numbers["less_is_better"]
+    (label, second), relative = numbers["measures"], numbers["less_is_better"]
     reference = next((line for line in lines if line["settings"][ESCAPE].endswith("SigmoidEscape")), lines[0])
     found, same = [], []
     for line in lines:
         if not np.array_equal(line["x"], reference["x"]):
             raise UserError(f"figure E3 needs the same values of {numbers['axis']} with every escape function")
         if line is not reference:
-            difference = line["values"][label] - reference["values"][label]
-            if relative:
-                difference /= reference["values"][label]
-            gap, error = mean_interval(difference.mean(axis=0))
+            gaps = {}
+            for each in (label, second):
+                difference = line["values"][each] - reference["values"][each]
+                if relative:
+                    difference /= reference["values"][each]
+                gaps[each] = mean_interval(difference.mean(axis=0))
+            gap, error = gaps[label]
             same.append(abs(gap) <= max(min(error, UNDECIDED), SMALL))
-            found.append(f"{_name(line['settings'])} {gap:+.3f} ± {error:.2g}")
+            other = "{:+.3f} ± {:.2g}".format(*gaps[second])
+            found.append(f"{_name(line['settings'])} {gap:+.3f} ± {error:.2g} ({second} {other})")
     return Claim(
         number,
         "It does not matter which escape function makes the noise",
@@ -195,6 +210,8 @@ def _same_escapes(number: str, numbers: dict, lines: list[dict]) -> Claim:
         f"{numbers['axis']}: {', '.join(found)} (95 %, {len(numbers['seeds'])} seeds)",
         f"differences within the error, of which at most {UNDECIDED:g} counts, or of at most {SMALL:g}",
         all(same),
+        choice="erf and exponential have the slope of the sigmoid at threshold; erf_matched and exponential_matched the mean"
+        " and s.d. of its noise",
     )
 
 

@@ -9,6 +9,7 @@ from sgtheory.report._page import write_page
 from sgtheory.report._provenance import provenance
 from sgtheory.report._quick import measure_quickly
 from sgtheory.report._table import show_claims, show_ledger, summary
+from sgtheory.report._tables import write_tables
 
 __all__ = [
     "Drawn",
@@ -26,4 +27,5 @@ __all__ = [
     "show_ledger",
     "summary",
     "write_page",
+    "write_tables",
 ]

@@ -156,7 +156,10 @@ TOPICS = {
 }
 
 KNOWN = {
-    "C5.small": Known("small is the angle to the mean over paths, not the distance from it", "docs/theory.md"),
+    "C5.small": Known(
+        "the distance from the mean over paths is not small; the angle is in perceptrons, but not in spiking nets",
+        "docs/theory.md",
+    ),
     "E1.variance": Known(
         "in steep nets unbiased stochastic derivatives sometimes have the lower variance", "docs/theory.md"
     ),

@@ -12,7 +12,7 @@ SMALL = {
     "fig1": {"points": 41, "samples": 5000, "trials": 10},
     "fig2": {"points": 21, "samples": 2000},
     "fig3": {"samples": 5000, "passes": 256, "repeats": 100},
-    "figS1": {"nets": 10},
+    "figS1": {"nets": 10, "spiking_nets": 2, "spiking_trials": 16},
     "figS3": {"points": 41, "samples": 200},
     "figE1": {"nets": 3, "samples": 200, "depths": [0, 1, 2], "betas": [1.0, 10.0]},
 }

@@ -145,7 +145,7 @@ def test_the_terminal_shows_everything_in_its_width(columns, write_figure, repor
         "make figS2",
     ):
         assert text in flat
-    assert "C5.small contradicted: small is the angle" in flat
+    assert "C5.small contradicted: the distance from the mean over paths is not small" in flat
     assert "docs/theory.md" in flat
     assert "20 claims: 3 reproduced, 1 contradicted, 16 not run (1 contradicted for a known reason)" in flat
 
