@@ -210,8 +210,8 @@ def _same_escapes(number: str, numbers: dict, lines: list[dict]) -> Claim:
         f"{numbers['axis']}: {', '.join(found)} (95 %, {len(numbers['seeds'])} seeds)",
         f"differences within the error, of which at most {UNDECIDED:g} counts, or of at most {SMALL:g}",
         all(same),
-        choice="erf and exponential have the slope of the sigmoid at threshold; erf_matched and exponential_matched the mean"
-        " and s.d. of its noise",
+        choice="erf and exponential have the slope of the sigmoid at threshold, erf_matched and exponential_matched the"
+        " mean and s.d. of its noise",
     )
 
 
@@ -238,6 +238,6 @@ def draw(numbers: dict) -> Figure:
         axes.set(xlabel=AXES.get(numbers["axis"], numbers["axis"]), ylabel=label)
         panel_letter(axes, letter)
     handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside upper center", ncols=min(4, len(names)))
+    figure.legend(handles, names, loc="outside upper center", ncols=4 if len(names) <= 4 else 3, fontsize=6)
     figure.supxlabel(numbers["scale"], fontsize=6.5, color="0.3")
     return figure

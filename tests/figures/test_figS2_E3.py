@@ -229,12 +229,27 @@ def test_e3_a_narrow_axis_says_nothing_of_a_decade():
     assert [claim.statement[:2] for claim in claims_of(betas=(5, 10))] == ["It"]
 
 
+def test_e3_at_one_steepness_compares_escape_functions_alone():
+    """Two widths of the same function are two lines, named by their parameters; ids do not depend on what was run."""
+    runs = sweep(lambda beta, escape: 0.2 if escape == "ErfEscape" else 0.1, betas=(10,))
+    (claim,) = figE3.claims(figE3.measure(runs))
+    assert (claim.id, claim.verdict) == ("E3.3", "contradicted")
+    assert "Erf +1.000" in claim.measured
+    other = sweep(betas=(10,), escapes=["ErfEscape"])
+    for run in other:
+        run.config["task"]["escape"]["hidden"]["sigma"] = 0.2
+    stochastic = [run for run in other if run.config["neuron"]["mode"] == "escape_noise"]
+    (claim,) = figE3.claims(figE3.measure(runs + stochastic))
+    assert "Erf, sigma = 0.16 " in claim.measured
+    assert "Erf, sigma = 0.2 " in claim.measured
+
+
 def test_e3_runs_that_cannot_be_drawn_are_refused():
     runs = sweep()
     for wrong, axis, message in (
         ([], "surrogate.beta", "runs of one task"),
         (runs + sweep(task="classification"), "surrogate.beta", "runs of one task"),
-        (sweep(betas=(10,)), "surrogate.beta", "several values of surrogate.beta"),
+        (sweep(betas=(10,), escapes=["ErfEscape"]), "surrogate.beta", "several values of surrogate.beta"),
         (runs, "surrogate.bta", "figure.axis = surrogate.bta: must be a setting that is a number"),
         (runs, "surrogate._target_", "must be a setting that is a number"),
         (runs, "task.escape.hidden.beta", "must be a setting that is a number in every run"),
