@@ -157,10 +157,16 @@ def _row(source: str) -> tuple[str, str, Callable[[dict], str]]:
     return RESULTS.get(source, (name, "minutes", lambda _: topic.finding))
 
 
+def _order(item: tuple[str, Drawn]) -> tuple[bool, str]:
+    """Figures of the paper's text first, then supplementary ones and our own."""
+    source = item[0]
+    return (not source[3].isdigit(), source.replace("S", "0"))
+
+
 def results_table(figures: dict[str, Drawn]) -> str:
     """One row for each figure: command, time, what was found, and the verdicts."""
     rows = ["| figure | command | time, 2 cores | result | verdicts |", "|---|---|---|---|---|"]
-    for source, figure in figures.items():
+    for source, figure in sorted(figures.items(), key=_order):
         name, time, result = _row(source)
         found = result(from_json(figure.numbers))
         rows.append(f"| {name} | `{_command(source, figure)}` | {time} | {_cell(found)} | {_verdicts(figure)} |")
@@ -185,7 +191,7 @@ def _verdicts(figure: Drawn) -> str:
 def claims_list(figures: dict[str, Drawn]) -> str:
     """Every claim with its verdict and what was measured, by figure."""
     parts = []
-    for source, figure in figures.items():
+    for source, figure in sorted(figures.items(), key=_order):
         name, *_ = _row(source)
         parts.append(f"### Figure {name}\n\n`{_command(source, figure)}`. {_cell(scale(figure))}.\n")
         for claim in figure.numbers["claims"]:

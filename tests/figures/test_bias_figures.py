@@ -52,6 +52,13 @@ def test_only_the_integral_of_the_true_gradient_does_not_depend_on_the_order():
         assert np.abs(each["v1_first"] - each["v2_first"]).max() > 0.05
 
 
+def test_figure_5_has_a_control_that_can_fail():
+    numbers = fig5.measure(beta_sg=5, most_points=128, map_points=11, betas=3, table_nets=())
+    assert {c.id: c.holds for c in fig5.claims(numbers)} == {"C7": True, "C7.smoothed": True}
+    numbers["smoothed"][0]["circulation"] = 1e-3
+    assert {c.id: c.holds for c in fig5.claims(numbers)} == {"C7": True, "C7.smoothed": False}
+
+
 def test_figure_5_takes_one_steepness():
     numbers = fig5.measure(beta_sg=5, most_points=128, map_points=11, betas=3, table_nets=())
     assert [c["beta_sg"] for c in numbers["circulations"]] == [5]

@@ -48,3 +48,17 @@ def test_an_unmatched_neuron_breaks_the_claim(monkeypatch):
     monkeypatch.setattr(fig1, "EscapeDerivative", lambda escape: fig1.SuperSpike(10.0))
     (claim,) = fig1.claims(fig1.measure(points=41, samples=5000))
     assert not claim.holds
+
+
+def test_without_noise_spiking_networks_have_no_selection_bias(monkeypatch):
+    """The mean over trials of a network whose noise vanishes is the deterministic gradient; with noise it is not."""
+    figS1 = importlib.import_module("sgtheory.figures.figS1")
+    monkeypatch.setattr(figS1, "SPIKING_UNITS", 30)
+    noisy = figS1._spiking_selection(seed=0, trials=16)
+    escape = figS1.SigmoidEscape
+    monkeypatch.setattr(figS1, "SigmoidEscape", lambda beta: escape(1e9))
+    silent = figS1._spiking_selection(seed=0, trials=4)
+    for kind in figS1.SPIKING:
+        assert silent[kind]["relative"] < 1e-6
+        assert silent[kind]["cosine"] > 1 - 1e-9
+        assert noisy[kind]["relative"] > 0.3
