@@ -6,6 +6,10 @@ Numbers of any kind are taken, those of numpy as well: numbers.Real and numbers.
 from numbers import Integral, Real
 from typing import TypeGuard
 
+import numpy as np
+
+KINDS = {"f": "floating-point numbers", "bu": "uint8 or truth values", "biuf": "numbers"}  # of numpy's dtypes
+
 
 class UserError(Exception):
     """Something that the user gave cannot be used; the message is one sentence that says what would be right."""
@@ -58,6 +62,22 @@ def require_count(**parameters: object) -> None:
     for name, value in parameters.items():
         if not is_whole(value) or int(value) < 1:
             raise ParameterError(name, value, "must be a whole number of at least 1")
+
+
+def require_kind(kind: type, **parameters: object) -> None:
+    """Raise :class:`ParameterError` for the first parameter that is not an object of class ``kind``."""
+    for name, value in parameters.items():
+        if not isinstance(value, kind):
+            given = value if value is None or isinstance(value, type) else type(value)
+            raise ParameterError(name, given, f"must be an object of class {kind.__name__}")
+
+
+def require_array(axes: int, kinds: str, **arrays: object) -> None:
+    """Raise :class:`ParameterError` for the first that is no numpy array of so many axes and of one of these kinds."""
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray) or array.ndim != axes or array.dtype.kind not in kinds:
+            given = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array)
+            raise ParameterError(name, given, f"must be a numpy array with {axes} axes of {KINDS[kinds]}")
 
 
 def convert(instance: object, kind: type, *names: str) -> None:

@@ -5,7 +5,7 @@ from functools import wraps
 
 import torch
 
-from sgtheory.errors import ParameterError, UserError, require_choice
+from sgtheory.errors import ParameterError, UserError, is_number, require_choice, require_kind
 from sgtheory.lif import _reference
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu import backend as cpu
@@ -93,9 +93,14 @@ def lif(
     tensor([0., 0., 1., 0., 1., 0.])
     """
     _check_inputs(inputs)
+    require_kind(LIFParameters, parameters=parameters)
+    require_kind(SurrogateDerivative, surrogate=surrogate)
+    require_kind(EscapeFunction, escape=escape)
     backend = checked_backend(inputs, backend)
     refuse_transforms(backend)
-    if noise is None:
+    if noise is not None:
+        require_kind(Noise, noise=noise)
+    else:
         if not isinstance(escape, Step):
             raise ParameterError("noise", None, f"must be given for {type(escape).__name__}, which is random")
         noise = Noise(seed=0)
@@ -123,6 +128,9 @@ def leaky_readout(
         U[1] ... U[time], [batch, time, unit], differentiable.
     """
     _check_inputs(inputs)
+    require_kind(LIFParameters, parameters=parameters)
+    if not is_number(initial):
+        raise ParameterError("initial", initial, "must be a number")
     if inputs.ndim != 3:
         raise ParameterError("inputs", list(inputs.shape), "must have the shape [batch, time, unit]")
     return IMPLEMENTATIONS[checked_backend(inputs, backend)].readout(inputs, parameters, initial)
@@ -163,6 +171,7 @@ def _transformed() -> bool:
 
 
 def _check_inputs(inputs: torch.Tensor) -> None:
+    require_kind(torch.Tensor, inputs=inputs)
     if inputs.ndim not in (3, 4) or inputs.dtype not in (torch.float32, torch.float64) or not inputs.shape[1]:
         raise ParameterError(
             "inputs",
@@ -182,6 +191,7 @@ def require_finite(name: str, weight: torch.Tensor) -> None:
 
 
 def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
+    require_kind(torch.Tensor, recurrent=recurrent)
     neurons = inputs.shape[2]
     dense, kernel = inputs.ndim == 3, recurrent.shape[-1] if recurrent.ndim else 0
     expected = [neurons, neurons] if dense else [neurons, neurons, kernel]

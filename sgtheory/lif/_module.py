@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from sgtheory.errors import ParameterError, UserError
+from sgtheory.errors import ParameterError, UserError, is_whole, require_count, require_kind
 from sgtheory.lif._graphs import outside_graphs
 from sgtheory.lif._layer import DETERMINISTIC, lif
 from sgtheory.lif._noise import Noise
@@ -58,6 +58,16 @@ class LIF(torch.nn.Module):
         noise: Noise | None = None,
     ) -> None:
         super().__init__()
+        require_count(pre=pre, post=post, stride=stride)
+        if kernel is not None:
+            require_count(kernel=kernel)
+        if not is_whole(padding) or padding < 0:
+            raise ParameterError("padding", padding, "must be a whole number of at least 0")
+        require_kind(LIFParameters, parameters=parameters)
+        require_kind(SurrogateDerivative, surrogate=surrogate)
+        require_kind(EscapeFunction, escape=escape)
+        if recurrent is not None and not (is_whole(recurrent) and recurrent > 0):
+            raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
         if recurrent is not None and not (recurrent == 1 or (kernel is not None and recurrent % 2)):
             raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
         if noise is not None and noise.samples is not None:
@@ -86,6 +96,10 @@ class LIF(torch.nn.Module):
         Raises:
             UserError: for a call of checkpointing within the backward pass, which would take another draw.
         """
+        require_kind(torch.Tensor, inputs=inputs)
+        if inputs.ndim != (3 if self.kernel is None else 4) or inputs.shape[2] != self.weight.shape[1]:
+            allowed = "[batch, time, {}]" if self.kernel is None else "[batch, time, {}, position]"
+            raise ParameterError("inputs", list(inputs.shape), f"must be {allowed.format(self.weight.shape[1])}")
         if not inputs.is_floating_point():
             inputs = inputs.to(self.weight.dtype)
         if self.kernel is None:

@@ -1,11 +1,11 @@
 """A stack of LIF layers with a readout as one operation."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass
 
 import torch
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, convert, is_number, is_whole, require_count, require_kind
 from sgtheory.lif._layer import (
     IMPLEMENTATIONS,
     checked_backend,
@@ -35,6 +35,15 @@ class Layer:
     stride: int = 1
     padding: int = 0
 
+    def __post_init__(self) -> None:
+        require_kind(LIFParameters, parameters=self.parameters)
+        require_kind(SurrogateDerivative, surrogate=self.surrogate)
+        require_kind(EscapeFunction, escape=self.escape)
+        require_count(stride=self.stride)
+        if not is_whole(self.padding) or self.padding < 0:
+            raise ParameterError("padding", self.padding, "must be a whole number of at least 0")
+        convert(self, int, "stride", "padding")
+
     def positions(self, below: int, kernel: int) -> int:
         """Length of the layer over a layer of length ``below``."""
         return (below + 2 * self.padding - kernel) // self.stride + 1
@@ -46,6 +55,12 @@ class Readout:
 
     parameters: LIFParameters
     initial: float = -1e-3
+
+    def __post_init__(self) -> None:
+        require_kind(LIFParameters, parameters=self.parameters)
+        if not is_number(self.initial):
+            raise ParameterError("initial", self.initial, "must be a number")
+        convert(self, float, "initial")
 
 
 @without_autocast
@@ -87,6 +102,8 @@ def spiking_network(
         ParameterError: for inputs or weights of the wrong type, shape or device, for missing noise, and on the CPU also
             for weights that are not finite and inputs other than 0 and 1.
     """
+    require_kind(torch.Tensor, inputs=inputs)
+    require_kind(Readout, readout=readout)
     backend = checked_backend(inputs, backend)
     refuse_transforms(backend)
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
@@ -118,6 +135,8 @@ def network_activity(
     Raises:
         ParameterError: as there.
     """
+    require_kind(torch.Tensor, inputs=inputs)
+    require_kind(Readout, readout=readout)
     backend = checked_backend(inputs, backend)
     refuse_transforms(backend)
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
@@ -135,10 +154,20 @@ def _checked(inputs, layers, weights, recurrent, readout_weight, noise):
     once = inputs[:1] if inputs.stride(0) == 0 else inputs
     if once.device.type == "cpu" and once.numel() and (largest := int(once.max())) > 1:
         raise ParameterError("inputs", largest, "must be spikes, 0 or 1")
+    for name, value in {"layers": layers, "weights": weights, "recurrent": recurrent}.items():
+        if not isinstance(value, Sized):
+            raise ParameterError(name, type(value), "must be a list with one entry for each layer")
+    require_kind(torch.Tensor, readout_weight=readout_weight)
+    if noise is not None:
+        require_kind(Noise, noise=noise)
     if not layers or not len(layers) == len(weights) == len(recurrent):
         given = [len(layers), len(weights), len(recurrent)]
         raise ParameterError("layers, weights, recurrent", given, "must have one entry for each of at least one layer")
-    for index, layer in enumerate(layers):
+    for index, (layer, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
+        require_kind(Layer, **{f"layers[{index}]": layer})
+        require_kind(torch.Tensor, **{f"weights[{index}]": weight})
+        if within is not None:
+            require_kind(torch.Tensor, **{f"recurrent[{index}]": within})
         if noise is None and not isinstance(layer.escape, Step):
             name = type(layer.escape).__name__
             raise ParameterError("noise", None, f"must be given for {name} of layers[{index}], which is random")

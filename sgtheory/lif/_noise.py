@@ -75,9 +75,10 @@ class Noise:
         """
         if self.samples is None:
             return torch.arange(batch)
-        if self.samples.is_floating_point():
-            raise ParameterError("samples", str(self.samples.dtype), "must be whole numbers, int64")
-        samples = self.samples.detach().to(device="cpu", dtype=torch.int64)
+        samples = torch.as_tensor(self.samples).detach()
+        if samples.is_floating_point() or samples.is_complex() or samples.dtype == torch.bool:
+            raise ParameterError("samples", str(samples.dtype), "must be whole numbers, int64")
+        samples = samples.to(device="cpu", dtype=torch.int64)
         if samples.shape != (batch,):
             raise ParameterError("samples", list(samples.shape), f"must hold one index for each of {batch} samples")
         if batch and not (0 <= int(samples.min()) and int(samples.max()) <= MASK):

@@ -12,6 +12,7 @@ from sgtheory.lif import Noise
 from sgtheory.networks import ConvShape, normal_weights, recurrent_fluctuation_driven_std
 from sgtheory.neurons import LIFParameters
 
+pytestmark = pytest.mark.fuzz  # make torture: with many more examples
 NUMBERS = st.sampled_from(
     [
         *(0, 1, -1, 3, 2**40, 0.5, 1.0, -0.0, float("nan"), float("inf"), True, None, "3", [1]),
@@ -51,7 +52,7 @@ def test_pictures(grey):
 SMALL_EAR = InnerEar(channels=4, places=4)
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples // 3)
 @given(ARRAYS, NUMBERS)
 def test_sounds(sound, rate):
     heard = outcome(lambda: SMALL_EAR.velocity(sound, 48e3 if rate == 3 else rate))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, is_number, is_whole, require_array, require_kind
 from sgtheory.lif._fused import GIVEN_SURROGATE
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
@@ -34,6 +34,11 @@ def simulate(
     Raises:
         ParameterError: if the shapes do not fit.
     """
+    require_array(3, "f", inputs=inputs, potentials=potentials)
+    require_array(3, "biuf", spikes=spikes)
+    require_kind(LIFParameters, parameters=parameters)
+    require_kind(EscapeFunction, escape=escape)
+    require_kind(Noise, noise=noise)
     if spikes.shape != potentials.shape or inputs.shape not in (spikes.shape, (1, *spikes.shape[1:])):
         given = [list(a.shape) for a in (inputs, potentials, spikes)]
         raise ParameterError("inputs, potentials, spikes", given, "must have the same shape [batch, time, neuron]")
@@ -63,7 +68,16 @@ def spike_product(spikes: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """``spikes @ weight`` with the sums of :func:`weighted_spikes`: spikes [batch, time, pre], weight [pre, post].
 
     Differentiable, with the sums of :func:`weight_gradient`; on the CPU.
+
+    Raises:
+        ParameterError: for other shapes or types, and for spikes other than 0 and 1.
     """
+    require_kind(torch.Tensor, spikes=spikes, weight=weight)
+    if spikes.ndim != 3 or weight.ndim != 2 or spikes.shape[2] != weight.shape[0]:
+        given = [list(spikes.shape), list(weight.shape)]
+        raise ParameterError("spikes, weight", given, "must be [batch, time, pre] and [pre, post]")
+    if not bool(((spikes == 0) | (spikes == 1)).all()):
+        raise ParameterError("spikes", "other numbers", "must be 0 or 1")
     return _SpikeProduct.apply(spikes, weight)
 
 
@@ -82,7 +96,15 @@ def mean_surrogate_error(
 
     Returns:
         [time, neuron].
+
+    Raises:
+        ParameterError: if the arrays have not the same shape.
     """
+    require_array(3, "f", error=error, potentials=potentials)
+    require_array(3, "biuf", spikes=spikes)
+    if not error.shape == potentials.shape == spikes.shape:
+        given = [list(array.shape) for array in (error, potentials, spikes)]
+        raise ParameterError("error, potentials, spikes", given, "must have the same shape [trial, time, neuron]")
     out = np.empty(error.shape[1:], error.dtype)
     theta = error.dtype.type(parameters.threshold)
     prepared = surrogate_of(surrogate, potentials, spikes, parameters.threshold)
@@ -110,8 +132,8 @@ def _mean_surrogate_error(first, last, error, potentials, theta, surrogate, out)
 
 
 def _flat(spikes: np.ndarray) -> np.ndarray:
-    """The spikes as a vector that :func:`find_events` can search."""
-    flat = spikes.reshape(-1)
+    """The spikes as a vector of bytes that :func:`find_events` can search."""
+    flat = np.ascontiguousarray(spikes).reshape(-1).view(np.uint8)
     return flat if flat.size >= 64 else np.concatenate([flat, np.zeros(64 - flat.size, np.uint8)])
 
 
@@ -120,9 +142,14 @@ def weighted_spikes(spikes: np.ndarray, weight: np.ndarray, out: np.ndarray) -> 
 
     spikes uint8 [batch, time, pre], weight [pre, post], out [batch, time, post].
     """
+    require_array(3, "bu", spikes=spikes)
+    require_array(2, "f", weight=weight)
+    require_array(3, "f", out=out)
     batch, steps, pre = spikes.shape
-    if weight.shape != (pre, out.shape[2]) or out.shape[:2] != (batch, steps):
-        raise ValueError("spikes [batch, time, pre], weight [pre, post] and out [batch, time, post] do not fit")
+    if spikes.itemsize != 1 or weight.shape != (pre, out.shape[2]) or out.shape[:2] != (batch, steps):
+        given = [str(spikes.dtype), *(list(array.shape) for array in (spikes, weight, out))]
+        allowed = "must be uint8 [batch, time, pre], [pre, post] and [batch, time, post]"
+        raise ParameterError("spikes, weight, out", given, allowed)
     share_tasks(_weighted_spikes, batch * PARTS, _flat(spikes), weight, out)
 
 
@@ -146,9 +173,14 @@ def weight_gradient(spikes: np.ndarray, gradient: np.ndarray, out: np.ndarray) -
 
     spikes uint8 [batch, time, pre], gradient [batch, time, post], out [pre, post].
     """
+    require_array(3, "bu", spikes=spikes)
+    require_array(3, "f", gradient=gradient)
+    require_array(2, "f", out=out)
     batch, steps, pre = spikes.shape
-    if gradient.shape[:2] != (batch, steps) or out.shape != (pre, gradient.shape[2]):
-        raise ValueError("spikes [batch, time, pre], gradient [batch, time, post] and out [pre, post] do not fit")
+    if spikes.itemsize != 1 or gradient.shape[:2] != (batch, steps) or out.shape != (pre, gradient.shape[2]):
+        given = [str(spikes.dtype), *(list(array.shape) for array in (spikes, gradient, out))]
+        allowed = "must be uint8 [batch, time, pre], [batch, time, post] and [pre, post]"
+        raise ParameterError("spikes, gradient, out", given, allowed)
     partial = np.empty((PARTS, *out.shape), out.dtype)
     share_tasks(_weight_gradient, PARTS, _flat(spikes), gradient, partial)
     share_tasks(_sum_of_parts, pre, partial, out)
@@ -188,8 +220,14 @@ def filter_cascade(
     is never reset (Eqs 18, 19). ``reverse`` runs from the last step to the first: the transposed filter.
     signal and out are [batch, time, neuron] and may be the same array if lag is 0.
     """
+    require_array(3, "f", signal=signal, out=out)
     if out.shape != signal.shape:
-        raise ValueError("signal and out must have the same shape")
+        raise ParameterError("out", list(out.shape), f"must have the shape of signal, {list(signal.shape)}")
+    for name, value in {"slow": slow, "fast": fast, "gain": gain}.items():
+        if not is_number(value):
+            raise ParameterError(name, value, "must be a number")
+    if not is_whole(lag) or lag < 0:
+        raise ParameterError("lag", lag, "must be a whole number of at least 0")
     share_tasks(_filter_cascade, len(signal), signal, slow, fast, gain, lag, reverse, out)
 
 
