@@ -24,7 +24,7 @@ from sgtheory.neurons import LIFParameters, SigmoidDerivative, SigmoidEscape, Su
 from sgtheory.training import CONF, figure_settings
 
 LAST_SEED = 2**32 - 1
-THEORY = ("fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS3", "figE1", "figE2", "figE4", "figE6")
+THEORY = ("fig1", "fig2", "fig3", "fig4", "fig5", "figS1", "figS3", "figE1", "figE2", "figE4_quick", "figE6_quick")
 PARAMETERS = LIFParameters(20e-3, 10e-3, 2e-3, reset_gradient="attached")
 CASES = {}
 
