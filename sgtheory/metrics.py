@@ -124,7 +124,7 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
     distances = np.empty(len(spikes))
     dtype = np.result_type(spikes, target)
     trains = spikes.astype(dtype, copy=False), target.astype(dtype)
-    share_tasks(_van_rossum, len(spikes), *trains, kernel.slow, kernel.fast, kernel.gain, distances)
+    share_tasks(_van_rossum, len(spikes), spikes.size, *trains, kernel.slow, kernel.fast, kernel.gain, distances)
     return distances
 
 

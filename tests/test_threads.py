@@ -97,7 +97,7 @@ def test_every_task_is_done_once(threads):
     try:
         for tasks in (0, 1, 4, 97):
             done = []
-            share_tasks(lambda first, last: done.extend(range(first, last)), tasks)  # noqa: B023
+            share_tasks(lambda first, last: done.extend(range(first, last)), tasks, 2**20)  # noqa: B023
             assert sorted(done) == list(range(tasks))
             assert run_blocks(lambda n: n * n, range(tasks)) == [n * n for n in range(tasks)]
     finally:
@@ -112,6 +112,6 @@ def test_an_error_in_a_thread_is_the_caller_s():
     torch.set_num_threads(3)
     try:
         with pytest.raises(ValueError, match="here"):
-            share_tasks(kernel, 10)
+            share_tasks(kernel, 10, 2**20)
     finally:
         torch.set_num_threads(before)

@@ -32,7 +32,7 @@ def run_forward(
     threshold = threshold_of(escape, noise, spikes.shape, inputs.dtype)
     samples = noise.sample_indices(len(spikes)).numpy()
     tasks = number_of_tasks(len(spikes), spikes.shape[2])
-    share_tasks(forward_kernel, tasks, inputs, numbers, threshold, samples, potentials, states, spikes)
+    share_tasks(forward_kernel, tasks, spikes.size, inputs, numbers, threshold, samples, potentials, states, spikes)
 
 
 def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
@@ -110,7 +110,7 @@ class LayerWithoutRecurrence(torch.autograd.Function):
         gradients = _array(gradient), _array(gradient_potentials)
         arrays = *gradients, source.numpy(), ctx.states, spikes.numpy()
         tasks = number_of_tasks(len(spikes), spikes.shape[2])
-        share_tasks(backward_kernel, tasks, *arrays, numbers, surrogate, out.numpy())
+        share_tasks(backward_kernel, tasks, spikes.numel(), *arrays, numbers, surrogate, out.numpy())
         return out, None, None, None, None, None
 
 

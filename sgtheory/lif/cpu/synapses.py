@@ -12,7 +12,7 @@ from sgtheory.lif._fused import GIVEN_SURROGATE
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
 from sgtheory.lif.cpu.operators import differentiable_once, run_forward, states_of
-from sgtheory.lif.cpu.vector import find_events
+from sgtheory.lif.cpu.vector import add_row, find_events
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 from sgtheory.threads import product, share_tasks
 
@@ -108,7 +108,7 @@ def mean_surrogate_error(
     out = np.empty(error.shape[1:], error.dtype)
     theta = error.dtype.type(parameters.threshold)
     prepared = surrogate_of(surrogate, potentials, spikes, parameters.threshold)
-    share_tasks(_mean_surrogate_error, len(out), error, potentials, theta, prepared, out)
+    share_tasks(_mean_surrogate_error, len(out), error.size, error, potentials, theta, prepared, out)
     return out
 
 
@@ -137,6 +137,11 @@ def _flat(spikes: np.ndarray) -> np.ndarray:
     return flat if flat.size >= 64 else np.concatenate([flat, np.zeros(64 - flat.size, np.uint8)])
 
 
+def _rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Numbers of the type of their sums, one row after the other."""
+    return np.ascontiguousarray(array, dtype)
+
+
 def weighted_spikes(spikes: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """out[b, n] = sum over the neurons i that spike of weight[i].
 
@@ -150,22 +155,23 @@ def weighted_spikes(spikes: np.ndarray, weight: np.ndarray, out: np.ndarray) -> 
         given = [str(spikes.dtype), *(list(array.shape) for array in (spikes, weight, out))]
         allowed = "must be uint8 [batch, time, pre], [pre, post] and [batch, time, post]"
         raise ParameterError("spikes, weight, out", given, allowed)
-    share_tasks(_weighted_spikes, batch * PARTS, _flat(spikes), weight, out)
+    filled = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
+    share_tasks(_weighted_spikes, batch * PARTS, out.size, _flat(spikes), _rows(weight, out.dtype), filled)
+    if filled is not out:
+        out[...] = filled
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _weighted_spikes(first, last, flat, weight, out):
-    steps, pre = out.shape[1], len(weight)
+    steps, (pre, post) = out.shape[1], weight.shape
+    sums, rows = out.reshape(out.size), weight.reshape(weight.size)
     for part in range(first, last):
         b, k = part // PARTS, part % PARTS
         found = np.empty(pre, np.int32)
         for n in range(steps * k // PARTS, steps * (k + 1) // PARTS):
-            row = out[b, n]
-            row[:] = 0
+            out[b, n] = 0
             for event in found[: find_events(flat, (b * steps + n) * pre, pre, found, 0)]:
-                w = weight[event]
-                for j in range(row.size):
-                    row[j] += w[j]
+                add_row(sums, (b * steps + n) * post, rows, np.int64(event) * post, post)
 
 
 def weight_gradient(spikes: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
@@ -182,24 +188,21 @@ def weight_gradient(spikes: np.ndarray, gradient: np.ndarray, out: np.ndarray) -
         allowed = "must be uint8 [batch, time, pre], [batch, time, post] and [pre, post]"
         raise ParameterError("spikes, gradient, out", given, allowed)
     partial = np.empty((PARTS, *out.shape), out.dtype)
-    share_tasks(_weight_gradient, PARTS, _flat(spikes), gradient, partial)
-    share_tasks(_sum_of_parts, pre, partial, out)
+    share_tasks(_weight_gradient, PARTS, gradient.size, _flat(spikes), _rows(gradient, out.dtype), partial)
+    share_tasks(_sum_of_parts, pre, partial.size, partial, out)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _weight_gradient(first, last, flat, gradient, partial):
     batch, steps, _ = gradient.shape
-    pre, rows = partial.shape[1], batch * steps
+    _, pre, post = partial.shape
+    rows, sums, given = batch * steps, partial.reshape(partial.size), gradient.reshape(gradient.size)
     for part in range(first, last):
-        mine = partial[part]
-        mine[:] = 0
+        partial[part] = 0
         found = np.empty(pre, np.int32)
         for row in range(rows * part // PARTS, rows * (part + 1) // PARTS):
-            g = gradient[row // steps, row % steps]
             for event in found[: find_events(flat, row * pre, pre, found, 0)]:
-                w = mine[event]
-                for j in range(g.size):
-                    w[j] += g[j]
+                add_row(sums, (part * pre + event) * post, given, row * post, post)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -228,7 +231,7 @@ def filter_cascade(
             raise ParameterError(name, value, "must be a number")
     if not is_whole(lag) or lag < 0:
         raise ParameterError("lag", lag, "must be a whole number of at least 0")
-    share_tasks(_filter_cascade, len(signal), signal, slow, fast, gain, lag, reverse, out)
+    share_tasks(_filter_cascade, len(signal), signal.size, signal, slow, fast, gain, lag, reverse, out)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
