@@ -5,6 +5,7 @@ import math
 import torch
 
 from sgtheory.errors import ParameterError, UserError, is_whole, require_count, require_kind
+from sgtheory.lif._convolution import convolve
 from sgtheory.lif._graphs import outside_graphs
 from sgtheory.lif._layer import DETERMINISTIC, lif
 from sgtheory.lif._noise import Noise
@@ -105,9 +106,7 @@ class LIF(torch.nn.Module):
         if self.kernel is None:
             weighted = inputs @ self.weight.T
         else:
-            weighted = torch.nn.functional.conv1d(
-                inputs.flatten(0, 1), self.weight, stride=self.stride, padding=self.padding
-            ).unflatten(0, inputs.shape[:2])
+            weighted = convolve(inputs, self.weight, self.stride, self.padding)
         if noise is None and not isinstance(self.escape, Step):
             noise = self._next_noise()
         spikes, _ = lif(

@@ -67,33 +67,42 @@ class Noise:
         """The same source with another ``stream``, ``draw`` or ``samples``."""
         return replace(self, **changes)
 
-    def sample_indices(self, batch: int) -> torch.Tensor:
-        """``samples``, or 0 ... batch-1. Shape [batch], int64.
+    def sample_indices(self, batch: int, device: torch.device | str = "cpu") -> torch.Tensor:
+        """``samples``, or 0 ... batch-1. Shape [batch], int64, on ``device``.
+
+        Values are not checked where they lie on a GPU, which would have to be waited for.
 
         Raises:
             ParameterError: if ``samples`` has another length or type, or leaves [0, 2**32).
         """
         if self.samples is None:
-            return torch.arange(batch)
+            return torch.arange(batch, device=device)
         samples = torch.as_tensor(self.samples).detach()
         if samples.is_floating_point() or samples.is_complex() or samples.dtype == torch.bool:
             raise ParameterError("samples", str(samples.dtype), "must be whole numbers, int64")
-        samples = samples.to(device="cpu", dtype=torch.int64)
+        samples = samples.to(torch.int64)
         if samples.shape != (batch,):
             raise ParameterError("samples", list(samples.shape), f"must hold one index for each of {batch} samples")
-        if batch and not (0 <= int(samples.min()) and int(samples.max()) <= MASK):
+        if batch and samples.device.type == "cpu" and not (0 <= int(samples.min()) and int(samples.max()) <= MASK):
             raise ParameterError("samples", [int(samples.min()), int(samples.max())], "must be in [0, 2**32)")
-        return samples
+        return samples.to(device)
 
-    def uniform(self, batch: int, steps: range, neurons: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    def uniform(
+        self,
+        batch: int,
+        steps: range,
+        neurons: int,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+    ) -> torch.Tensor:
         """Uniform numbers for the given steps, shape [batch, len(steps), neurons].
 
         They are (k + 1/2) / 2**23 with an integer k, so r and 1 - r are exact in float32 and never 0 or 1.
         """
         groups = -(-neurons // GROUP)
-        counters = torch.arange(groups * COUNTERS).view(1, 1, groups, COUNTERS)
-        step = torch.arange(steps.start, steps.stop, steps.step).view(1, -1, 1, 1)
-        sample = self.sample_indices(batch).view(-1, 1, 1, 1)
+        counters = torch.arange(groups * COUNTERS, device=device).view(1, 1, groups, COUNTERS)
+        step = torch.arange(steps.start, steps.stop, steps.step, device=device).view(1, -1, 1, 1)
+        sample = self.sample_indices(batch, device).view(-1, 1, 1, 1)
         drawn = philox((counters, step, sample, self.draw), (self.seed, self.stream))
         words = torch.stack(drawn, dim=-2)  # [batch, steps, group, word, counter in the group]
         words = words.reshape(batch, len(steps), groups * GROUP)[..., :neurons]

@@ -7,6 +7,7 @@ from collections import deque
 
 import torch
 
+from sgtheory.lif._convolution import convolve
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative, surrogate_spike
 
@@ -17,8 +18,8 @@ def thresholds(escape: EscapeFunction, noise: Noise, inputs: torch.Tensor, step:
     """Random thresholds of one step in the shape of ``inputs[:, step]``; channels count fastest (channels last)."""
     batch, _, *shape = inputs.shape
     shape = shape[::-1]
-    r = noise.uniform(batch, range(step, step + 1), torch.Size(shape).numel(), inputs.dtype).view(batch, *shape)
-    return escape.quantile(r).to(inputs.device).movedim(-1, 1)
+    r = noise.uniform(batch, range(step, step + 1), torch.Size(shape).numel(), inputs.dtype, inputs.device)
+    return escape.quantile(r.view(batch, *shape)).movedim(-1, 1)
 
 
 def recurrent_input(spikes: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor | float:
@@ -27,7 +28,7 @@ def recurrent_input(spikes: torch.Tensor, weight: torch.Tensor | None) -> torch.
         return 0.0
     if weight.ndim == 2:
         return spikes @ weight.T
-    return torch.nn.functional.conv1d(spikes, weight, padding=weight.shape[-1] // 2)
+    return convolve(spikes.unsqueeze(1), weight, padding=weight.shape[-1] // 2).squeeze(1)
 
 
 def layer(
@@ -42,6 +43,7 @@ def layer(
     """See :func:`sgtheory.lif.lif`. Differentiated by autograd; float32 or float64."""
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
     u = current = inputs[:, :0].sum(dim=1)  # zeros, and part of the graph
+    noise = noise.at(samples=noise.sample_indices(len(inputs), inputs.device))
     on_the_way = deque(torch.zeros_like(u) for _ in range(parameters.delay))
     potentials, spikes = [], []
     for n, weighted in enumerate(inputs.unbind(dim=1)):
@@ -83,11 +85,11 @@ def layer_by_layer(layer, readout_of, inputs, layers, weights, recurrent, readou
         potentials: of the readout [batch, time, unit].
         spikes: of each layer [batch, time, channel, position].
     """
+    noise = noise.at(samples=noise.sample_indices(len(inputs), inputs.device))  # copied once for all layers
     spikes, found = inputs.to(readout_weight.dtype), []
     for index, (neurons, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
-        flat = torch.nn.functional.conv1d(spikes.flatten(0, 1), weight, stride=neurons.stride, padding=neurons.padding)
         spikes, _ = layer(
-            flat.unflatten(0, spikes.shape[:2]),
+            convolve(spikes, weight, neurons.stride, neurons.padding),
             neurons.parameters,
             neurons.surrogate,
             neurons.escape,
@@ -114,7 +116,7 @@ def network_of(layer, readout_of):
         batch, steps = inputs.shape[:2]
         potentials = readout_weight.new_empty((batch, steps, len(readout_weight)), requires_grad=False)
         spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
-        samples = noise.sample_indices(batch)
+        samples = noise.sample_indices(batch, inputs.device)
         for first in range(0, batch, ACTIVITY_AT_ONCE):
             part = slice(first, first + ACTIVITY_AT_ONCE)
             of_part = noise.at(samples=samples[part])

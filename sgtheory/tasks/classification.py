@@ -433,9 +433,11 @@ class _Sums:
         """A batch: mean loss and penalty, and which answers were correct."""
         self.batches += 1
         self.samples += len(correct)
-        self.loss += len(correct) * loss.item()
-        self.regulariser += len(correct) * penalty.item()
-        self.accuracy += int(correct.sum())
+        # one copy to the host, for which a GPU is waited for
+        mean_loss, mean_penalty, right = torch.stack([loss, penalty, correct.sum().to(loss.dtype)]).cpu().tolist()
+        self.loss += len(correct) * mean_loss
+        self.regulariser += len(correct) * mean_penalty
+        self.accuracy += int(right)
 
     def means(self) -> dict[str, float]:
         return {name: getattr(self, name) / max(self.samples, 1) for name in ("loss", "accuracy", "regulariser")}

@@ -51,7 +51,7 @@ def layer(
     if recurrent is not None:
         _check_recurrent(inputs, recurrent)
         recurrent = recurrent.unsqueeze(2) if recurrent.ndim == 2 else recurrent
-    samples = noise.sample_indices(len(inputs)).to(inputs.device)
+    samples = noise.sample_indices(len(inputs), inputs.device)
     key = _signed(noise.seed | noise.stream << 32)
     kind, scale, p0 = threshold_kind(escape)
     thresholds = _thresholds(channels_last, escape, samples, noise.draw, key) if kind == GIVEN_THRESHOLD else None

@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.library import custom_op
 from triton import cdiv, next_power_of_2
 
+from sgtheory.lif._convolution import gradients
 from sgtheory.lif._fused import GIVEN_SURROGATE
 from sgtheory.lif.cuda import kernels
 
@@ -117,6 +118,7 @@ def lif_backward(
                 SAMPLES=samples, POSITIONS=rows, CHANNELS=block,
                 # 8 neurons per thread, 16 of wide layers; one stage: loads stay where the program has them
                 num_warps=max(1, min(8, tile // 256), min(32, tile // 512)), num_stages=1,
+                enable_fp_fusion=True,  # nobody compares bits with this pass; versions differ in the default
             )  # fmt: skip
     return out
 
@@ -132,9 +134,8 @@ def recurrent_gradient(gradient: Tensor, spikes: Tensor, taps: int) -> Tensor:
     channels = spikes.shape[3]
     if spikes.shape[2] == taps == 1:
         return (gradient.flatten(0, 2).T @ spikes.flatten(0, 2)).unsqueeze(2)
-    gradient, spikes = (rows.flatten(0, 1).mT for rows in (gradient, spikes))
-    with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-        return torch.nn.grad.conv1d_weight(spikes, [channels, channels, taps], gradient, padding=taps // 2)
+    weight = gradient.new_empty((channels, channels, taps))  # only its shape counts
+    return gradients(gradient.mT, spikes.mT, weight, 1, taps // 2, [False, True])[1].contiguous()
 
 
 @recurrent_gradient.register_fake
