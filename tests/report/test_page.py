@@ -127,7 +127,9 @@ def test_every_claim_is_on_the_page_with_its_verdict(page, path):
         assert entry.command in text
         if entry.verdict != "not run":
             assert all(" ".join(part.split()) in text for part in (entry.statement, entry.measured, entry.expected))
-    assert "C5.small contradicted : small is the angle" in text.replace("contradicted:", "contradicted :")
+    assert "C5.small contradicted : the distance from the mean over paths is not small" in text.replace(
+        "contradicted:", "contradicted :"
+    )
 
 
 def test_it_says_how_the_numbers_were_made(page):

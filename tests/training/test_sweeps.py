@@ -146,7 +146,7 @@ def test_a_job_before_its_time_limit_saves_a_checkpoint_and_goes_on_in_the_queue
     assert json.loads((config.parent / "finished.json").read_text())["from"] == 2
     values, threads = records(tmp_path)
     assert values == [course(1)]
-    assert threads[0].tolist() == [1, 1]  # cpus_per_task, of torch and numba
+    assert threads[0].tolist() == [1]  # cpus_per_task
 
 
 def test_a_signal_ends_a_sweep_and_not_only_the_run_that_gets_it(train, tmp_path):

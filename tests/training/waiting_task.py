@@ -4,7 +4,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import numba
 import torch
 
 from sgtheory.lif import lif
@@ -40,7 +39,7 @@ class Waiting:
 
     def finish(self, epochs):
         lif(torch.zeros(1, 2, 1), LIFParameters(tau_mem=0.02, tau_syn=0.01, dt=0.001), SuperSpike(beta=10.0))
-        return [("threads", "torch", torch.get_num_threads()), ("threads", "numba", numba.get_num_threads())], {}
+        return [("threads", "torch", torch.get_num_threads())], {}
 
     def save(self, directory):
         pass
