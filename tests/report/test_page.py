@@ -129,8 +129,6 @@ def test_every_claim_is_on_the_page_with_its_verdict(page, path):
             assert all(" ".join(part.split()) in text for part in (entry.statement, entry.measured, entry.expected))
     reason = "C5.small contradicted : the distance from the mean over paths is not small"
     assert reason in text.replace("contradicted:", "contradicted :")
-        "contradicted:", "contradicted :"
-    )
 
 
 def test_it_says_how_the_numbers_were_made(page):
