@@ -57,11 +57,18 @@ def require_word(**parameters: object) -> None:
             raise ParameterError(name, value, "must be an integer in [0, 2**32)")
 
 
-def require_count(**parameters: object) -> None:
-    """Raise :class:`ParameterError` for the first parameter that is not an integer of at least 1."""
+def require_count(least: int = 1, /, **parameters: object) -> None:
+    """Raise :class:`ParameterError` for the first parameter that is not an integer of at least ``least``."""
     for name, value in parameters.items():
-        if not is_whole(value) or int(value) < 1:
-            raise ParameterError(name, value, "must be a whole number of at least 1")
+        if not is_whole(value) or int(value) < least:
+            raise ParameterError(name, value, f"must be a whole number of at least {least}")
+
+
+def require_number(**parameters: object) -> None:
+    """Raise :class:`ParameterError` for the first parameter that is not a number."""
+    for name, value in parameters.items():
+        if not is_number(value):
+            raise ParameterError(name, value, "must be a number")
 
 
 def require_kind(kind: type, **parameters: object) -> None:

@@ -5,7 +5,7 @@ from functools import wraps
 
 import torch
 
-from sgtheory.errors import ParameterError, UserError, is_number, require_choice, require_kind
+from sgtheory.errors import ParameterError, UserError, require_choice, require_kind, require_number
 from sgtheory.lif import _reference
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu import backend as cpu
@@ -129,8 +129,7 @@ def leaky_readout(
     """
     _check_inputs(inputs)
     require_kind(LIFParameters, parameters=parameters)
-    if not is_number(initial):
-        raise ParameterError("initial", initial, "must be a number")
+    require_number(initial=initial)
     if inputs.ndim != 3:
         raise ParameterError("inputs", list(inputs.shape), "must have the shape [batch, time, unit]")
     return IMPLEMENTATIONS[checked_backend(inputs, backend)].readout(inputs, parameters, initial)

@@ -62,14 +62,12 @@ class LIF(torch.nn.Module):
         require_count(pre=pre, post=post, stride=stride)
         if kernel is not None:
             require_count(kernel=kernel)
-        if not is_whole(padding) or padding < 0:
-            raise ParameterError("padding", padding, "must be a whole number of at least 0")
+        require_count(0, padding=padding)
         require_kind(LIFParameters, parameters=parameters)
         require_kind(SurrogateDerivative, surrogate=surrogate)
         require_kind(EscapeFunction, escape=escape)
-        if recurrent is not None and not (is_whole(recurrent) and recurrent > 0):
-            raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
-        if recurrent is not None and not (recurrent == 1 or (kernel is not None and recurrent % 2)):
+        fits = is_whole(recurrent) and (recurrent == 1 or (kernel is not None and recurrent > 0 and recurrent % 2))
+        if recurrent is not None and not fits:
             raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
         if noise is not None and noise.samples is not None:
             raise ParameterError("noise", noise, "must name no samples here: batches differ")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sgtheory.errors import ParameterError, convert, is_number, is_whole, require_count, require_kind
+from sgtheory.errors import ParameterError, convert, require_count, require_kind, require_number
 from sgtheory.lif._layer import (
     IMPLEMENTATIONS,
     checked_backend,
@@ -40,8 +40,7 @@ class Layer:
         require_kind(SurrogateDerivative, surrogate=self.surrogate)
         require_kind(EscapeFunction, escape=self.escape)
         require_count(stride=self.stride)
-        if not is_whole(self.padding) or self.padding < 0:
-            raise ParameterError("padding", self.padding, "must be a whole number of at least 0")
+        require_count(0, padding=self.padding)
         convert(self, int, "stride", "padding")
 
     def positions(self, below: int, kernel: int) -> int:
@@ -58,8 +57,7 @@ class Readout:
 
     def __post_init__(self) -> None:
         require_kind(LIFParameters, parameters=self.parameters)
-        if not is_number(self.initial):
-            raise ParameterError("initial", self.initial, "must be a number")
+        require_number(initial=self.initial)
         convert(self, float, "initial")
 
 

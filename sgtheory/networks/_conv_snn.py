@@ -35,8 +35,7 @@ class ConvShape:
 
     def __post_init__(self):
         require_count(channels=self.channels, kernel=self.kernel, stride=self.stride)
-        if not is_whole(self.padding) or self.padding < 0:
-            raise ParameterError("padding", self.padding, "must be a whole number of at least 0")
+        require_count(0, padding=self.padding)
         wrong = not is_whole(self.recurrent_kernel) or self.recurrent_kernel < 0
         if wrong or (self.recurrent_kernel and not self.recurrent_kernel % 2):
             raise ParameterError("recurrent_kernel", self.recurrent_kernel, "must be odd, or 0 for no recurrence")

@@ -42,9 +42,6 @@ from sgtheory.neurons import (
     EscapeFunction,
     ExponentialEscape,
     LIFParameters,
-    RectifiedLinear,
-    ScaledSigmoidDerivative,
-    ScaledSuperSpike,
     SigmoidDerivative,
     SigmoidEscape,
     Step,
@@ -53,13 +50,6 @@ from sgtheory.neurons import (
 from sgtheory.training import load_checkpoint, run_task
 
 ESCAPES = (Step(), SigmoidEscape(10.0), ExponentialEscape(), ErfEscape())
-SURROGATES = (
-    SuperSpike(10.0),
-    ScaledSuperSpike(5.0),
-    SigmoidDerivative(7.0),
-    ScaledSigmoidDerivative(7.0),
-    RectifiedLinear(2.0),
-)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numba import njit
 
-from sgtheory.errors import ParameterError, is_number, is_whole, require_array, require_kind
+from sgtheory.errors import ParameterError, require_array, require_count, require_kind, require_number
 from sgtheory.lif._fused import GIVEN_SURROGATE
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
@@ -137,11 +137,6 @@ def _flat(spikes: np.ndarray) -> np.ndarray:
     return flat if flat.size >= 64 else np.concatenate([flat, np.zeros(64 - flat.size, np.uint8)])
 
 
-def _rows(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Numbers of the type of their sums, one row after the other."""
-    return np.ascontiguousarray(array, dtype)
-
-
 def weighted_spikes(spikes: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """out[b, n] = sum over the neurons i that spike of weight[i].
 
@@ -156,7 +151,8 @@ def weighted_spikes(spikes: np.ndarray, weight: np.ndarray, out: np.ndarray) -> 
         allowed = "must be uint8 [batch, time, pre], [pre, post] and [batch, time, post]"
         raise ParameterError("spikes, weight, out", given, allowed)
     filled = out if out.flags.c_contiguous else np.empty(out.shape, out.dtype)
-    share_tasks(_weighted_spikes, batch * PARTS, out.size, _flat(spikes), _rows(weight, out.dtype), filled)
+    rows = np.ascontiguousarray(weight, out.dtype)
+    share_tasks(_weighted_spikes, batch * PARTS, out.size, _flat(spikes), rows, filled)
     if filled is not out:
         out[...] = filled
 
@@ -188,7 +184,8 @@ def weight_gradient(spikes: np.ndarray, gradient: np.ndarray, out: np.ndarray) -
         allowed = "must be uint8 [batch, time, pre], [batch, time, post] and [pre, post]"
         raise ParameterError("spikes, gradient, out", given, allowed)
     partial = np.empty((PARTS, *out.shape), out.dtype)
-    share_tasks(_weight_gradient, PARTS, gradient.size, _flat(spikes), _rows(gradient, out.dtype), partial)
+    rows = np.ascontiguousarray(gradient, out.dtype)
+    share_tasks(_weight_gradient, PARTS, gradient.size, _flat(spikes), rows, partial)
     share_tasks(_sum_of_parts, pre, partial.size, partial, out)
 
 
@@ -226,11 +223,8 @@ def filter_cascade(
     require_array(3, "f", signal=signal, out=out)
     if out.shape != signal.shape:
         raise ParameterError("out", list(out.shape), f"must have the shape of signal, {list(signal.shape)}")
-    for name, value in {"slow": slow, "fast": fast, "gain": gain}.items():
-        if not is_number(value):
-            raise ParameterError(name, value, "must be a number")
-    if not is_whole(lag) or lag < 0:
-        raise ParameterError("lag", lag, "must be a whole number of at least 0")
+    require_number(slow=slow, fast=fast, gain=gain)
+    require_count(0, lag=lag)
     share_tasks(_filter_cascade, len(signal), signal.size, signal, slow, fast, gain, lag, reverse, out)
 
 
