@@ -5,8 +5,8 @@
     python scripts/collect.py runs --metric l2 --by surrogate.beta          # averaged over everything else
     python scripts/collect.py runs --metric accuracy --at best --csv table.csv
 
-Settings that differ between runs become columns; runs that differ in the seed alone are averaged. Unfinished runs are
-counted and named, never averaged.
+Settings that differ between runs become columns; runs that differ in the seed alone are averaged. Runs that are
+unfinished or have diverged are counted and named, never averaged.
 """
 
 import argparse
@@ -105,7 +105,7 @@ def notes(collection: Collection, by: list[str] | None) -> list[str]:
     else:
         together = companions(collection.settings).items()
         lines = [f"with {key} also differ: {', '.join(others)}" for key, others in together if others]
-    lines += [f"unfinished: {run}" for run in collection.unfinished]
+    lines += [f"unfinished or diverged: {run}" for run in collection.unfinished]
     return lines + [f"not counted, the same as another run: {run}" for run in collection.copies]
 
 

@@ -12,24 +12,27 @@ UNDECIDED = 0.05  # a wider error decides nothing, and does not count as "no dif
 
 
 def common_data(runs, figure: str) -> dict:
-    """Data, numbers of samples, epochs and batch size of the runs.
+    """Data, numbers of samples, epochs and batch size of the runs; those that diverged have not counted samples.
 
     Raises:
-        UserError: naming ``figure``, if they differ in one of them.
+        UserError: naming ``figure``, if they differ in one of them, or all have diverged.
     """
 
     def of(run):
-        samples = {f"{split}_samples": int(run.rasters[f"{split}_samples"]) for split in (*SPLITS, "test")}
-        return {
-            "data": str(run.rasters["data_name"]),
-            **samples,
+        trained = {
             "epochs": int(run.config["trainer"]["epochs"]),
             "batch_size": int(run.config["task"]["batch_size"]),
         }
+        if run.diverged_in is not None:
+            return trained
+        samples = {f"{split}_samples": int(run.rasters[f"{split}_samples"]) for split in (*SPLITS, "test")}
+        return {"data": str(run.rasters["data_name"]), **samples, **trained}
 
-    first, *others = map(of, runs)
+    first, *others = map(of, sorted(runs, key=lambda run: run.diverged_in is not None))
+    if "data" not in first:
+        raise UserError(f"{figure} needs a run that has not diverged")
     for other in others:
-        if different := [f"{key} is {first[key]} and {other[key]}" for key in first if first[key] != other[key]]:
+        if different := [f"{key} is {first[key]} and {other[key]}" for key in other if first[key] != other[key]]:
             raise UserError(f"{figure} needs runs on the same data and of the same length: {', '.join(different)}")
     return first
 

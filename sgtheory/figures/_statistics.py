@@ -16,11 +16,11 @@ def mean_interval(values, confidence: float = 0.95) -> tuple[float, float]:
     return float(values.mean()), float(half)
 
 
-def plus_minus(values, digits: int = 3) -> str:
-    """Mean and standard deviation over seeds as text."""
+def over_seeds(values) -> str:
+    """Mean and standard deviation over seeds as text; ± is left to confidence intervals."""
     values = np.asarray(values, dtype=np.float64)
-    spread = f" ± {values.std(ddof=1):.{digits}g}" if len(values) > 1 else ""
-    return f"{values.mean():.{digits}g}{spread}"
+    spread = f" (s.d. {values.std(ddof=1):.2g})" if len(values) > 1 else ""
+    return f"{values.mean():.3g}{spread}"
 
 
 def median_interval(values, confidence: float = 0.95, resamples: int = 1000) -> tuple[float, float, float]:

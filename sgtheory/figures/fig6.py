@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from sgtheory.claims import Claim
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
-from sgtheory.figures._statistics import mean_interval, plus_minus
+from sgtheory.figures._statistics import mean_interval, over_seeds
 
 LAYERS = ("hidden", "output")
 METRICS = {"l2": "L2 distance", "van_rossum": "van Rossum distance"}
@@ -76,7 +76,7 @@ def claims(numbers: dict) -> list[Claim]:
 
     def both(name):
         values = final[name]
-        return f"deterministic {plus_minus(values[NEURON_MODES[0]])}, stochastic {plus_minus(values[NEURON_MODES[1]])}"
+        return f"deterministic {over_seeds(values[NEURON_MODES[0]])}, stochastic {over_seeds(values[NEURON_MODES[1]])}"
 
     def difference(name):
         return mean_interval(final[name][NEURON_MODES[1]] - final[name][NEURON_MODES[0]])
@@ -127,7 +127,7 @@ def claims(numbers: dict) -> list[Claim]:
             Claim(
                 f"C10.{number}",
                 f"The Fano factor of the stochastic network falls during training, {layer} layer",
-                f"{plus_minus(before)} to {plus_minus(after)}; fall {gap:.3g} ± {error:.2g} (95 %)",
+                f"{over_seeds(before)} to {over_seeds(after)}; fall {gap:.3g} ± {error:.2g} (95 %)",
                 {"hidden": "a fall (authors' curves: 0.76 to 0.6)", "output": "a fall (0.78 to 0.55)"}[layer],
                 gap > error,
             )

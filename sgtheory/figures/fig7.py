@@ -18,7 +18,7 @@ from sgtheory.figures._classification import (
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
-from sgtheory.figures._statistics import mean_interval, plus_minus
+from sgtheory.figures._statistics import mean_interval, over_seeds
 from sgtheory.metrics import fano_factor
 
 TESTED = {"own": "accuracy", "other": "accuracy_other_mode"}  # neuron mode of the test: metric
@@ -170,7 +170,7 @@ def claims(numbers: dict) -> list[Claim]:
     final, test = numbers["final"], numbers["final"]["test"]
 
     def both(values):
-        return ", ".join(f"{LABELS[mode]} {plus_minus(values[mode])}" for mode in NEURON_MODES)
+        return ", ".join(f"{LABELS[mode]} {over_seeds(values[mode])}" for mode in NEURON_MODES)
 
     learnt = (1 + numbers["chance"]) / 2
     reduced = numbers["epochs"] < PAPER_EPOCHS or numbers["training_samples"] < PAPER_SAMPLES
@@ -214,8 +214,8 @@ def claims(numbers: dict) -> list[Claim]:
         Claim(
             "C11.3",
             "The stochastic network does equally well when tested without noise",
-            f"test accuracy with noise {plus_minus(test['own']['escape_noise'])}, without "
-            f"{plus_minus(test['other']['escape_noise'])}; difference {text}: {reason}",
+            f"test accuracy with noise {over_seeds(test['own']['escape_noise'])}, without "
+            f"{over_seeds(test['other']['escape_noise'])}; difference {text}: {reason}",
             f"a difference within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
             same(gap, error),
             undecided=larger,
@@ -230,8 +230,8 @@ def claims(numbers: dict) -> list[Claim]:
         Claim(
             "C11.4",
             "The deterministic network fails when tested with noise",
-            f"test accuracy without noise {plus_minus(test['own']['deterministic'])}, with "
-            f"{plus_minus(test['other']['deterministic'])}; difference {text}",
+            f"test accuracy without noise {over_seeds(test['own']['deterministic'])}, with "
+            f"{over_seeds(test['other']['deterministic'])}; difference {text}",
             f"a fall by more than the error and more than {FAILURE}",
             gap < -max(error, FAILURE),
         )
@@ -242,8 +242,8 @@ def claims(numbers: dict) -> list[Claim]:
             Claim(
                 f"C11.{number}",
                 f"The Fano factor of the stochastic network stays high during training, hidden layer {layer[6:]}",
-                f"before training {plus_minus(fano['before'])}, lowest {plus_minus(fano['lowest'])}, after "
-                f"{plus_minus(fano['after'])}; {plus_minus(fano['after'] / fano['before'])} of the first value",
+                f"before training {over_seeds(fano['before'])}, lowest {over_seeds(fano['lowest'])}, after "
+                f"{over_seeds(fano['after'])}; {over_seeds(fano['after'] / fano['before'])} of the first value",
                 f"at least {HIGH} of the value before training, or of that of a Poisson process (1) if it was above "
                 "(in spike-train matching two thirds are left)",
                 bool(share.mean() >= HIGH),
@@ -255,7 +255,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"C11.{5 + len(final['fano'])}",
             "Trial-to-trial variability is preserved in the trained stochastic network",
             f"{len(numbers['trials'])} example neurons, {numbers['trials'][0]['trials']} trials of one sample: Fano "
-            f"factor {plus_minus(trials['fano'])}; two trials share {plus_minus(trials['repeated'])} of their spikes "
+            f"factor {over_seeds(trials['fano'])}; two trials share {over_seeds(trials['repeated'])} of their spikes "
             "(± 1 step)",
             f"a Fano factor above {VARIABLE} in every run (0 without noise, 1 for a Poisson process)",
             bool((trials["fano"] > VARIABLE).all()),

@@ -21,7 +21,7 @@ from sgtheory.figures._classification import (
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
-from sgtheory.figures._statistics import plus_minus
+from sgtheory.figures._statistics import over_seeds
 
 GRADIENTS = ("detached", "attached")
 # classes of sgtheory.neurons in the order of their peaks: how they are called, and their peak in words
@@ -31,6 +31,16 @@ SURROGATES = SCALED | UNSCALED
 LINES = {"training": ":", "validation": "-"}
 DETACHED = "0.45"
 END = 4  # accuracies at the end of training are averaged over the last quarter of the epochs
+# what the ids of the claims begin with, and what of the network is our choice
+NETWORKS = {
+    "recurrent": ("C9.", "Figure S2 of the preprint does not state its scale: 8 epochs"),
+    "feed-forward": ("C9.ff", "the paper's network is recurrent; in this one the reset is the only loop in time"),
+}
+SOURCES = {  # of each kind of claim, in the order of their numbers
+    "alike": "Section 5 and Figure S2, preprint: no difference whether the reset is differentiated, with the scaling",
+    "worse": "Section 5 and Figure S2, preprint: without the scaling it negatively affects performance",
+    "slow": "Section 7 and Figure S2 C, preprint: omitting the scaling slowed down learning",
+}
 
 
 def measure(runs, **_) -> dict:
@@ -39,10 +49,11 @@ def measure(runs, **_) -> dict:
     Args:
         runs: finished runs of the classification task on the same data, for both neuron modes, both values of
             ``neuron.reset_gradient`` and each surrogate derivative, with the same seeds. Claims need the four
-            surrogates of the paper; others are drawn.
+            surrogates of the paper; others are drawn. Of a run that has diverged there is only the epoch.
 
     Raises:
-        UserError: if one of the runs is missing, or they differ in data, epochs, batch size or recurrence.
+        UserError: if one of the runs is missing, or they differ in data, epochs, batch size or recurrence, or all
+            have diverged.
     """
     grouped = _grouped(runs)
     names = sorted(grouped, key=lambda name: list(SURROGATES).index(name) if name in SURROGATES else len(SURROGATES))
@@ -53,12 +64,13 @@ def measure(runs, **_) -> dict:
         **data,
         "network": _network(runs),
         "scale": f"{_network(runs)} network; {scale(data | {'seeds': seeds})}",
-        "chance": 1 / len(runs[0].rasters["class_names"]),
+        "chance": 1 / next(len(run.rasters["class_names"]) for run in runs if run.diverged_in is None),
         "beta": {
             name: grouped[name][GRADIENTS[0]][NEURON_MODES[0]][0].config["surrogate"].get("beta") for name in names
         },
-        "curves": _each(grouped, names, lambda cell: {s: mean_curve(cell, "accuracy", s) for s in SPLITS}),
+        "curves": _each(grouped, names, _curves),
         "final": _each(grouped, names, _final),
+        "diverged_in": _each(grouped, names, _diverged_in),
     }
 
 
@@ -95,13 +107,29 @@ def _each(grouped, names, measure) -> dict:
     }
 
 
+def _curves(runs) -> dict:
+    """Of the runs that have not diverged; empty if all have."""
+    trained = [run for run in runs if run.diverged_in is None]
+    return {split: mean_curve(trained, "accuracy", split) for split in SPLITS} if trained else {}
+
+
 def _final(runs) -> dict:
-    """Accuracy, one value for each seed: at the end of training, averaged over all epochs, and in the test."""
+    """Accuracy, one value for each seed, NaN of a run that diverged: at the end of training, averaged over all epochs,
+    and in the test."""
+
+    def each(measure):
+        return np.array([measure(run) if run.diverged_in is None else math.nan for run in runs])
+
     return {
-        **{split: accuracy_at_the_end(runs, split, END) for split in SPLITS},
-        "all_epochs": np.array([run.series("accuracy", "training").mean() for run in runs]),
-        "test": np.array([run.series("accuracy", "test").iloc[-1] for run in runs]),
+        **{split: each(lambda run, split=split: accuracy_at_the_end([run], split, END)[0]) for split in SPLITS},
+        "all_epochs": each(lambda run: run.series("accuracy", "training").mean()),
+        "test": each(lambda run: run.series("accuracy", "test").iloc[-1]),
     }
+
+
+def _diverged_in(runs) -> np.ndarray:
+    """The epoch in which each run diverged, NaN if it did not."""
+    return np.array([math.nan if run.diverged_in is None else run.diverged_in for run in runs])
 
 
 def _compare(first: dict, second: dict, samples: int) -> dict:
@@ -121,13 +149,25 @@ def _compare(first: dict, second: dict, samples: int) -> dict:
     return {key: (d.mean(), errors[key], f"{d.mean():+.3f} ± {errors[key]:.2g}") for key, d in differences.items()}
 
 
+def _diverged(numbers: dict, mode: str, name: str, gradient: str) -> str:
+    """How many runs of a cell have diverged, and in which epochs; empty if none."""
+    cell = np.asarray(numbers["diverged_in"][mode][name][gradient])
+    epochs = cell[np.isfinite(cell)]
+    when = ", ".join(f"{epoch:.0f}" for epoch in np.unique(epochs))
+    return f"{len(epochs)} of {len(cell)} NaN in epoch {when}" if len(epochs) else ""
+
+
 def claims(numbers: dict) -> list[Claim]:
     final = numbers["final"]
     if missing := [name for name in SURROGATES if name not in final[NEURON_MODES[0]]]:
         raise UserError(f"figure S2 needs all four surrogates of the paper: there is no run with {', '.join(missing)}")
 
     def accuracies(measure, gradient):
-        return {(mode, name): final[mode][name][gradient][measure] for mode in NEURON_MODES for name in SURROGATES}
+        return {
+            (mode, name): np.nan_to_num(final[mode][name][gradient][measure], nan=numbers["chance"])
+            for mode in NEURON_MODES
+            for name in SURROGATES
+        }
 
     attached, detached = (accuracies("validation", gradient) for gradient in ("attached", "detached"))
     reset = _compare(attached, detached, numbers["validation_samples"])
@@ -138,55 +178,78 @@ def claims(numbers: dict) -> list[Claim]:
     several = len(numbers["seeds"]) > 1
     source = f"95 %, {len(numbers['seeds'])} seeds, spread pooled" if several else "95 %, binomial, 1 seed"
 
+    prefix, choice = NETWORKS[numbers["network"]]
+
+    def ended(mode, name, gradient):
+        diverged = _diverged(numbers, mode, name, gradient)
+        values = final[mode][name][gradient]["validation"]
+        rest = over_seeds(values[np.isfinite(values)]) if np.isfinite(values).any() else ""
+        return f"{gradient} {', '.join(filter(None, (rest, diverged)))}"
+
     def compared(mode, names):
         return "; ".join(
-            f"{SURROGATES[name][0]} attached {plus_minus(attached[mode, name])}, detached "
-            f"{plus_minus(detached[mode, name])}, difference {reset[mode, name][2]}"
+            f"{SURROGATES[name][0]} {ended(mode, name, 'attached')}, {ended(mode, name, 'detached')}, difference "
+            f"{reset[mode, name][2]}"
             for name in names
         )
 
-    def claim(number, statement, mode, measured, expected, holds):
+    def claim(number, kind, statement, mode, measured, expected, holds, possible, **more):
+        wide = "" if holds or not possible else f"narrower intervals than these of {len(numbers['seeds'])} seeds"
         return Claim(
-            f"C9.{number}",
-            f"{statement} ({LABELS[mode]} network)",
+            f"{prefix}{number}",
+            f"{statement} ({LABELS[mode]}{'' if numbers['network'] == 'recurrent' else ' feed-forward'} network)",
             f"{measured} ({source})",
             expected,
             holds,
-            undecided="" if numbers["network"] == "recurrent" else "the paper's network is recurrent, this one is not",
-            settles="make figS2 PROFILE=recurrent",
+            undecided=wide if several else "two seeds or more decide",
+            source=SOURCES[kind],
+            choice=f"{choice}; a run that diverges counts with the accuracy of chance, {numbers['chance']:g}",
+            **more,
         )
 
     alike, worse, slow = [], [], []
     for number, mode in enumerate(NEURON_MODES, start=1):
+        between, lost, lag = (
+            [gaps[mode, name][:2] for name in names]
+            for gaps, names in ((reset, SCALED), (reset, UNSCALED), (slower, pairs))
+        )
         alike.append(
             claim(
                 number,
+                "alike",
                 "With surrogates scaled by 1/β, back-propagation through the reset makes no difference",
                 mode,
                 f"{numbers['scale']}. Validation accuracy: {compared(mode, SCALED)}",
                 f"differences within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
-                all(same(gap, error) for gap, error, _ in (reset[mode, name] for name in SCALED)),
+                all(same(gap, error) for gap, error in between),
+                all(abs(gap) - error <= SMALL for gap, error in between),
+                power=f"a difference of {max(error for _, error in between):.2g} would have been found",
+                settles="more seeds or epochs, in which a smaller difference would show",
             )
         )
         worse.append(
             claim(
                 number + 2,
+                "worse",
                 "Without this scaling, back-propagation through the reset is worse",
                 mode,
                 f"Validation accuracy: {compared(mode, UNSCALED)}",
                 f"with both surrogates a fall by more than the error and more than {SMALL}",
-                all(bool(gap < -max(error, SMALL)) for gap, error, _ in (reset[mode, name] for name in UNSCALED)),
+                all(bool(gap < -max(error, SMALL)) for gap, error in lost),
+                all(gap - error < -SMALL for gap, error in lost),
             )
         )
         slow.append(
             claim(
                 number + 4,
+                "slow",
                 "Omitting the scaling slows down learning, even with the reset detached",
                 mode,
                 "Training accuracy averaged over all epochs, without minus with scaling: "
                 + ", ".join(f"{SURROGATES[pairs[name]][0]} {slower[mode, name][2]}" for name in pairs),
                 "with both surrogates lower by more than the error",
-                all(bool(gap < -error) for gap, error, _ in (slower[mode, name] for name in pairs)),
+                all(bool(gap < -error) for gap, error in lag),
+                all(gap - error < -SMALL for gap, error in lag),
             )
         )
     return alike + worse + slow
@@ -213,6 +276,8 @@ def draw(numbers: dict) -> Figure:
     attached = {f"{LABELS[mode]}, reset attached": {"color": COLOURS[mode]} for mode in NEURON_MODES}
     splits = {split: {"color": "0.35", "linestyle": line} for split, line in LINES.items()}
     styles = {"reset detached": {"color": DETACHED}, **attached, **splits}
+    if any(_diverged(numbers, mode, name, g) for mode in NEURON_MODES for name in names for g in GRADIENTS):
+        styles["diverged"] = {"color": "0.35", "marker": "x", "linestyle": ""}
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     curves.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.6)
     figure.supxlabel(numbers["scale"], fontsize=6.5, color="0.3")
@@ -226,20 +291,26 @@ def _title(name: str, beta: float | None) -> str:
 
 
 def _draw_curves(axes, numbers, mode, name) -> None:
-    for gradient, colour in zip(GRADIENTS, (DETACHED, COLOURS[mode]), strict=True):
-        for split, line in LINES.items():
-            plot_curve(axes, numbers["curves"][mode][name][gradient][split], colour, linestyle=line)
+    for row, (gradient, colour) in enumerate(zip(GRADIENTS, (DETACHED, COLOURS[mode]), strict=True)):
+        for split, curve in numbers["curves"][mode][name][gradient].items():
+            plot_curve(axes, curve, colour, linestyle=LINES[split])
+        if text := _diverged(numbers, mode, name, gradient):
+            axes.text(0.04, 0.95 - 0.09 * row, text, color=colour, transform=axes.transAxes, va="top", fontsize=6)
     axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlim=(0, numbers["epochs"]), ylim=(0, 1))
 
 
 def _draw_final(axes, numbers, mode, names) -> None:
-    """C, D: means over seeds as bars, and a dot for each seed."""
+    """C, D: means over seeds as bars, a dot for each seed, and a cross at the bottom for one that diverged."""
     for offset, gradient, colour in zip((-0.2, 0.2), GRADIENTS, (DETACHED, COLOURS[mode]), strict=True):
         for position, name in enumerate(names):
-            values = numbers["final"][mode][name][gradient]["validation"]
-            plot_seeds(axes, position + offset, values, colour, 0.6)
+            values = np.asarray(numbers["final"][mode][name][gradient]["validation"])
+            trained = values[np.isfinite(values)]
+            if trained.size:
+                plot_seeds(axes, position + offset, trained, colour, 0.6)
+            diverged = position + offset + 0.08 * np.linspace(-1, 1, len(values))[: len(values) - len(trained)]
+            axes.plot(diverged, np.full(len(diverged), 0.02), "x", color=colour, markersize=4)
     axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
     axes.set_xticks(range(len(names)), [SURROGATES.get(name, (name,))[0] for name in names])
     axes.set(ylim=(0, 1), title=LABELS[mode])

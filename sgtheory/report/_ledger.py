@@ -111,7 +111,7 @@ def find_figures(folder: Path) -> dict[str, Drawn]:
     What has been rendered into ``folder`` comes before what is published in it (``folder``/published).
     """
     found = {}
-    for source in dict.fromkeys(topic.source for topic in TOPICS.values()):
+    for source in dict.fromkeys(name for topic in TOPICS.values() for name in (topic.source, *topic.also)):
         names = [source + profile for profile in PROFILES]
         paths = [place / f"{name}.json" for name in names for place in (Path(folder), Path(folder) / PUBLISHED)]
         if path := next(filter(Path.is_file, paths), None):
@@ -136,7 +136,8 @@ def make_ledger(figures: dict[str, Drawn]) -> list[Entry]:
                 raise UserError(f"{figure.name}.json: claim {claim['id']} is of no topic in the ledger's registry")
             entries[topic].append(_entry(claim, scale(figure), figure.command))
     for topic in TOPICS.values():
-        entries[topic.id] = entries[topic.id] or [_not_run(topic)]
+        if topic.source not in figures:
+            entries[topic.id].insert(0, _not_run(topic))
     for claim in map(to_json, setup_claims()):
         topic = claim["id"].partition(".")[0]
         entries[topic].append(_entry(claim, "the network before training", "make claims"))

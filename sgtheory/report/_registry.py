@@ -19,6 +19,7 @@ class Topic:
         figure: of the paper; for what is beyond it, of this package.
         finding: in our words, and with the paper's numbers where it has any.
         source: the figure of this package whose numbers carry the claims.
+        also: other figures that do.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Topic:
     figure: str
     finding: str
     source: str
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ TOPICS = {
             "Back-propagation through the reset does no harm if the surrogate is scaled by 1 / beta, and does if it is "
             "not",
             "figS2",
+            also=("figS2_feedforward",),
         ),
         Topic(
             "C10",
@@ -159,6 +162,10 @@ KNOWN = {
     "C5.small": Known(
         "the distance from the mean over paths is not small; the angle is in perceptrons, but not in spiking nets",
         "docs/theory.md",
+    ),
+    "C9.ff5": Known(
+        "without recurrent connections gradients of unscaled surrogates do not explode; the paper's network has them",
+        "docs/discrepancies.md",
     ),
     "E1.variance": Known(
         "in steep nets unbiased stochastic derivatives sometimes have the lower variance", "docs/theory.md"

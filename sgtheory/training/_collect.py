@@ -12,7 +12,7 @@ from scipy import stats
 from sgtheory.errors import ParameterError, UserError
 from sgtheory.training._config import fingerprint
 from sgtheory.training._metrics import find_metric
-from sgtheory.training._records import CONFIG, FINISHED, RECORDS, read_config, read_records
+from sgtheory.training._records import CONFIG, FINISHED, RECORDS, diverged_in, read_config, read_records
 
 TASK, SEED = "task.name", "seed"
 VALUES = ("run", "metric", "layer", "value")
@@ -28,7 +28,7 @@ class Collection:
         settings: index run; a column for each setting that distinguishes runs.
         seeds: index run.
         values: one row for each finished run, metric and layer: columns run, metric, layer, value.
-        unfinished: names of runs.
+        unfinished: names of runs that are not finished, or have diverged.
         copies: names of finished runs that repeat another one, and are left out.
     """
 
@@ -113,7 +113,9 @@ def collect(folder: Path, metrics: list[str] = (), layers: list[str] = (), at: s
 
 def _collect_task(folder: Path, task: str, runs: dict[str, dict], at: str) -> Collection:
     prints = {run: fingerprint(config) for run, config in runs.items()}
-    unfinished = [run for run in runs if not (folder / run / FINISHED).is_file()]
+    unfinished = [
+        run for run in runs if not (folder / run / FINISHED).is_file() or diverged_in(folder / run) is not None
+    ]
     first = {prints[run]: run for run in reversed(runs) if run not in unfinished}
     copies = [run for run in runs if run not in unfinished and first[prints[run]] != run]
     kept = {run: config for run, config in runs.items() if run not in copies}

@@ -63,8 +63,9 @@ class TrainerSettings:
     epochs: int
     backend: str
     device: str
-    threads: int | None = None  # these two are not recorded with a run
+    threads: int | None = None  # from here on not part of what a run is
     checkpoint_every: float = 20.0
+    divergence: str = "error"
 
     def __post_init__(self):
         if self.epochs < 0:
@@ -78,6 +79,7 @@ class TrainerSettings:
         if self.threads is not None:
             require_positive(threads=self.threads)
         require_positive(checkpoint_every=self.checkpoint_every)
+        require_choice(("error", "record"), divergence=self.divergence)
 
 
 @dataclass

@@ -96,15 +96,26 @@ def read_config(directory: Path) -> dict:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: what figures are made of."""
+    """A finished run: what figures are made of.
+
+    ``diverged_in`` is the epoch that gave something else than finite numbers, after which the run was not continued
+    (``trainer.divergence=record``); None if it went well.
+    """
 
     directory: Path
     config: dict
     records: pd.DataFrame
     rasters: dict[str, np.ndarray]
+    diverged_in: int | None = None
 
     def series(self, metric: str, layer: str) -> pd.Series:
-        """Values of one metric over epochs."""
+        """Values of one metric over epochs.
+
+        Raises:
+            UserError: if the run diverged: it has no values at the end.
+        """
+        if self.diverged_in is not None:
+            raise UserError(f"{self.directory} diverged in epoch {self.diverged_in}: there is no trained network in it")
         chosen = self.records[(self.records.metric == metric) & (self.records.layer == layer)]
         return chosen.set_index("epoch")["value"]
 
@@ -119,4 +130,17 @@ def load_run(directory: Path) -> Run:
     if not (directory / FINISHED).is_file():
         raise UserError(f"{directory} holds no finished run")
     rasters = read_arrays(path) if (path := directory / RASTERS).is_file() else {}
-    return Run(directory, read_config(directory), read_records(directory / RECORDS), rasters)
+    records = read_records(directory / RECORDS)
+    return Run(directory, read_config(directory), records, rasters, diverged_in(directory))
+
+
+def diverged_in(directory: Path) -> int | None:
+    """The epoch in which a finished run diverged, None if it did not.
+
+    Raises:
+        UserError: naming the file, if it cannot be read.
+    """
+    path = directory / FINISHED
+    finished = read_json(path, "what a finished run has written")
+    require_kinds(path, finished, {"diverged": dict, "diverged.epoch": int}, needed=False)
+    return finished["diverged"]["epoch"] if "diverged" in finished else None

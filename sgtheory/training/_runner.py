@@ -19,11 +19,19 @@ from sgtheory.reading import read_json
 from sgtheory.training._checkpoint import restore_checkpoint, save_checkpoint
 from sgtheory.training._loggers import NoLogger
 from sgtheory.training._progress import EpochProgress, duration
-from sgtheory.training._records import CONFIG, FINISHED, RASTERS, Records
+from sgtheory.training._records import CONFIG, FINISHED, RASTERS, Records, diverged_in
 
 log = logging.getLogger("sgtheory")
 BEFORE_TIME_LIMIT = getattr(signal, "SIGUSR2", None)  # sent by batch systems; Windows does not have it
 STOP_SIGNALS = tuple(filter(None, (signal.SIGINT, signal.SIGTERM, BEFORE_TIME_LIMIT)))
+
+
+class Diverged(UserError):
+    """Something that is measured in an epoch is no longer a finite number."""
+
+    def __init__(self, epoch: int, metrics: list[str]):
+        super().__init__(f"{', '.join(metrics)} is not a finite number in epoch {epoch}")
+        self.found = {"epoch": epoch, "metrics": metrics}
 
 
 @contextlib.contextmanager
@@ -69,7 +77,15 @@ def exclusive(directory: Path):
         yield
 
 
-def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every: float, make_logger=None) -> bool:
+def run_task(
+    task,
+    epochs: int,
+    directory: Path,
+    config: dict,
+    checkpoint_every: float,
+    make_logger=None,
+    divergence: str = "error",
+) -> bool:
     """Train ``task`` for ``epochs`` in ``directory``, going on from a checkpoint if there is one.
 
     A task has ``state()`` and ``restore(state)`` (tensors by name), ``epoch(n)`` (one epoch of training; returns rows
@@ -87,12 +103,14 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
         config: identity of the run; a directory with another one is refused.
         checkpoint_every: seconds between checkpoints.
         make_logger: called with the directory and the name of the run once it is known that there is something to do.
+        divergence: whether a number that is no longer finite is an ``error``, or ends the run as a result that
+            finished.json has (``record``).
 
     Returns:
         False if the run was finished before and nothing was done.
 
     Raises:
-        UserError: if the directory belongs to another run, or the loss is no longer a number.
+        UserError: if the directory belongs to another run, or something is no longer a finite number.
         Interrupted: after SIGINT or SIGTERM, with a checkpoint saved.
     """
     directory = Path(directory)
@@ -104,18 +122,20 @@ def run_task(task, epochs: int, directory: Path, config: dict, checkpoint_every:
             if read_json(config_path, "the configuration of a run") != json.loads(json.dumps(config)):
                 raise UserError(f"{directory} holds a run with another configuration; give another hydra.run.dir")
             if (directory / FINISHED).is_file():
-                log.info("%s: finished before, nothing to do", directory)
+                epoch = diverged_in(directory)
+                how = "finished before" if epoch is None else f"diverged in epoch {epoch} before"
+                log.info("%s: %s, nothing to do", directory, how)
                 return False
         else:
             write_json(config_path, config)
         if description := getattr(task, "description", ""):
             log.info("%s: %s", directory.name, description)
         with make_logger(directory, directory.name) if make_logger else NoLogger() as logger:
-            _train(task, epochs, directory, checkpoint_every, logger)
+            _train(task, epochs, directory, checkpoint_every, logger, divergence)
     return True
 
 
-def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: NoLogger) -> None:
+def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: NoLogger, divergence: str) -> None:
     name = directory.name
     records = Records(name)
     saved = restore_checkpoint(task, epochs, directory)
@@ -135,12 +155,9 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
         save_checkpoint(directory, epoch, task.state())
 
     def record(epoch: int, rows) -> None:
-        if not all(math.isfinite(value) or metric in task.may_be_nan for metric, _, value in rows):
-            metrics = ", ".join(metric for metric, _, value in rows if not math.isfinite(value))
-            raise UserError(
-                f"{name}: {metrics} is not a finite number in epoch {epoch}: try a smaller learning rate "
-                f"(the last checkpoint is kept in {directory})"
-            )
+        broken = [m for m, _, value in rows if not math.isfinite(value) and m not in task.may_be_nan]
+        if broken:
+            raise Diverged(epoch, broken)
         records.add(epoch, rows)
         logger.log(epoch, rows)
 
@@ -155,30 +172,38 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
             task.report = report
         if after and saved is None:
             record(0, task.start())
-        epoch = start
         try:
-            for epoch in range(start, epochs):
-                if stop:
-                    raise Interrupted(stop[0])
-                rows = task.epoch(epoch)
-                record(epoch + after, rows)
-                progress.advance(task.summary(rows))
-                if time.monotonic() - last_save > checkpoint_every:
-                    save(epoch + 1)
-                    last_save = time.monotonic()
-        except Interrupted:
-            save(epoch)
-            raise
-        save(epochs)
-        rows, arrays = task.finish(epochs)
-        record(epochs, rows)
-        records.save(directory)
-        with atomic_path(directory / RASTERS) as path:
-            np.savez_compressed(path, **arrays)
-        task.save(directory)
+            epoch = start
+            try:
+                for epoch in range(start, epochs):
+                    if stop:
+                        raise Interrupted(stop[0])
+                    rows = task.epoch(epoch)
+                    record(epoch + after, rows)
+                    progress.advance(task.summary(rows))
+                    if time.monotonic() - last_save > checkpoint_every:
+                        save(epoch + 1)
+                        last_save = time.monotonic()
+            except Interrupted:
+                save(epoch)
+                raise
+            save(epochs)
+            rows, arrays = task.finish(epochs)
+            record(epochs, rows)
+            records.save(directory)
+            with atomic_path(directory / RASTERS) as path:
+                np.savez_compressed(path, **arrays)
+            task.save(directory)
+            done, outcome, said = epochs, {}, task.summary(rows)
+        except Diverged as error:
+            if divergence == "error":
+                advice = f"try a smaller learning rate (the last checkpoint is kept in {directory})"
+                raise UserError(f"{name}: {error}: {advice}") from None
+            records.save(directory)
+            done, outcome, said = epoch, {"diverged": error.found}, f"diverged: {error}"
         seconds = time.monotonic() - began
-        finished = {"versions": versions(), "seconds": seconds, "epochs": epochs, "from": start}
+        finished = {"versions": versions(), "seconds": seconds, "epochs": epochs, "from": start, **outcome}
         if others := unlike_the_lock(SOFTWARE):
             finished["unlike_the_lock"] = others
         write_json(directory / FINISHED, finished)
-    log.info("%s: %d epochs in %s; %s", name, epochs - start, duration(seconds), task.summary(rows))
+    log.info("%s: %d epochs in %s; %s", name, done - start, duration(seconds), said)

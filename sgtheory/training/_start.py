@@ -50,7 +50,8 @@ def start(config: DictConfig, directory: Path) -> bool:
         return make_logger(config, fingerprint(parts), directory, name)
 
     try:
-        return run_task(task, trainer.epochs, directory, parts, trainer.checkpoint_every, logger)
+        settings = trainer.checkpoint_every, logger, trainer.divergence
+        return run_task(task, trainer.epochs, directory, parts, *settings)
     except Interrupted as error:
         if launcher().get("_target_", "").endswith(".BasicLauncher"):  # would go on with the next run
             sys.exit(fail(str(error), error.exit_code))

@@ -1,12 +1,14 @@
 """Figures S2 and E3 from small runs: verdicts follow from records, lines from what was swept; mistakes are named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from sgtheory.claims import from_json
 from sgtheory.errors import UserError
 from sgtheory.figures import figE3, figS2, save_figure
 from sgtheory.training import Run
@@ -31,8 +33,11 @@ DETACHED = {"ScaledSigmoidDerivative": 0.85, "SuperSpike": 0.9, "SigmoidDerivati
 LOST = {"ScaledSigmoidDerivative": 0.0, "SuperSpike": 0.0, "SigmoidDerivative": 0.3, "ScaledSuperSpike": 0.5}
 
 
-def reset_runs(seeds=(1, 2, 3), lost=LOST, detached=DETACHED, jitter=0.01, recurrent=0, **other):
-    """Runs like the paper's: an attached reset costs ``lost``; seeds differ, attached ones the other way round."""
+def reset_runs(seeds=(1, 2, 3), lost=LOST, detached=DETACHED, jitter=0.01, recurrent=5, diverge=(), **other):
+    """Runs like the paper's: an attached reset costs ``lost``; seeds differ, attached ones the other way round.
+
+    Of the surrogates in ``diverge`` all runs with the reset attached diverge in epoch 1.
+    """
     runs = []
     for mode in ("deterministic", "escape_noise"):
         for name, accuracy in detached.items():
@@ -50,7 +55,10 @@ def reset_runs(seeds=(1, 2, 3), lost=LOST, detached=DETACHED, jitter=0.01, recur
                     curves = {("accuracy", "validation"): curve, ("accuracy", "training"): [accuracy] * 8}
                     counts = {"training_samples": 800, "validation_samples": 400, "test_samples": 500}
                     rasters = {"data_name": np.array("digits"), "class_names": np.arange(20), **counts, **other}
-                    runs.append(make_run(config, curves | {("accuracy", "test"): [final]}, rasters))
+                    if name in diverge and gradient == "attached":
+                        runs.append(replace(make_run(config, {("accuracy", "validation"): [0.05]}), diverged_in=1))
+                    else:
+                        runs.append(make_run(config, curves | {("accuracy", "test"): [final]}, rasters))
     return runs
 
 
@@ -62,9 +70,47 @@ def test_s2_the_claims_of_the_paper_hold_for_runs_like_the_papers():
     claims = figS2.claims(figS2.measure(reset_runs()))
     assert [claim.id for claim in claims] == [f"C9.{number}" for number in range(1, 7)]
     assert not failing(claims)
+    assert "recurrent network; digits: 800 training, 400 validation, 500 test samples; 8 epochs" in claims[0].measured
+    assert {claim.verdict for claim in claims} == {"reproduced"}
+
+
+def test_s2_the_feed_forward_network_has_claims_of_its_own():
+    claims = figS2.claims(figS2.measure(reset_runs(recurrent=0)))
+    assert [claim.id for claim in claims] == [f"C9.ff{number}" for number in range(1, 7)]
+    assert all("feed-forward network" in claim.statement for claim in claims)
+
+
+def test_s2_a_run_that_diverges_is_a_result(tmp_path):
+    """It counts with the accuracy of chance, 1/20, is named in words, and has no curve."""
+    numbers = figS2.measure(reset_runs(diverge=("SigmoidDerivative",)))
+    cell = numbers["final"]["deterministic"]["SigmoidDerivative"]
+    assert np.isnan(cell["attached"]["validation"]).all()
+    assert np.isfinite(cell["detached"]["validation"]).all()
+    claims = {claim.id: claim for claim in figS2.claims(numbers)}
     assert (
-        "feed-forward network; digits: 800 training, 400 validation, 500 test samples; 8 epochs" in claims[0].measured
+        "sigmoid' attached 3 of 3 NaN in epoch 1, detached 0.7 (s.d. 0.01), difference -0.650"
+        in claims["C9.3"].measured
     )
+    assert not failing(claims.values())
+    paths = save_figure("figS2", figS2.draw, numbers, tmp_path)
+    again = figS2.claims(from_json(json.loads(paths[2].read_text())))
+    assert [claim.measured for claim in again] == [claim.measured for claim in claims.values()]
+
+
+def test_s2_of_a_scaled_surrogate_divergence_is_a_difference():
+    assert failing(figS2.claims(figS2.measure(reset_runs(diverge=("SuperSpike",))))) >= {"C9.1", "C9.2"}
+
+
+def test_s2_needs_a_run_that_has_not_diverged():
+    runs = [replace(run, diverged_in=1) for run in reset_runs()]
+    with pytest.raises(UserError, match="figure S2 needs a run that has not diverged"):
+        figS2.measure(runs)
+
+
+def test_other_figures_refuse_a_run_that_diverged():
+    runs = sweep()
+    with pytest.raises(UserError, match="diverged in epoch 3: there is no trained network"):
+        figE3.measure([replace(runs[0], diverged_in=3), *runs[1:]])
 
 
 @pytest.mark.parametrize(
@@ -97,6 +143,20 @@ def test_s2_seeds_that_disagree_are_no_evidence_of_equality():
     assert failing(figS2.claims(figS2.measure(reset_runs(lost=lost, jitter=0.08)))) >= {"C9.1", "C9.2"}
 
 
+@pytest.mark.parametrize(
+    ("lost", "jitter", "verdict"),
+    [
+        (0.06, 0.08, "undecided at this scale"),  # ± 0.2: neither a difference nor none
+        (0.06, 0.001, "contradicted"),
+        (-0.3, 0.08, "contradicted"),  # beyond any doubt
+        (0.01, 0.001, "reproduced"),
+    ],
+)
+def test_s2_intervals_that_are_too_wide_decide_nothing(lost, jitter, verdict):
+    claims = figS2.claims(figS2.measure(reset_runs(lost=LOST | {"SuperSpike": lost}, jitter=jitter)))
+    assert claims[0].verdict == verdict
+
+
 def test_s2_one_seed_has_a_binomial_error():
     """1.96 sqrt(2 * 0.9 * 0.1 / 400) = 0.042"""
     claim = figS2.claims(figS2.measure(reset_runs(seeds=(1,))))[0]
@@ -113,7 +173,7 @@ def test_s2_runs_that_cannot_be_compared_are_refused():
         ([r for r in good if r.config["neuron"]["reset_gradient"] == "detached"], "reset attached"),
         ([r for r in good if "SigmoidD" not in r.config["surrogate"]["_target_"]], "Sigmoid"),
         (good + good[:1], "needs the same seeds"),
-        (good + reset_runs(seeds=(4,), recurrent=5), "some with and some without recurrent connections"),
+        (good + reset_runs(seeds=(4,), recurrent=0), "some with and some without recurrent connections"),
         (good + reset_runs(seeds=(4,), test_samples=7), "test_samples is 500 and 7"),
         (good + reset_runs(seeds=(4,), detached={"SuperSpike": 0.9}), "the same seeds for every surrogate"),
     ):

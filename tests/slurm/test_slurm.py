@@ -98,7 +98,7 @@ def test_a_sweep_goes_on_after_a_cancelled_and_a_requeued_job_and_is_collected(s
     assert finished(runs[requeued])["from"] > 0
     before = [finished(run) for run in runs[:cancelled]]
     collected = script("collect.py", tmp_path / "slurm", "--metric", "l2")
-    assert f"unfinished: {names[cancelled]}" in collected.stdout
+    assert f"unfinished or diverged: {names[cancelled]}" in collected.stdout
 
     sweep = train([*JOBS, f"runs={tmp_path / 'slurm'}"], slurm)
     _, errors = sweep.communicate(timeout=300)

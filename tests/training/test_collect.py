@@ -191,7 +191,7 @@ def test_the_command_prints_a_table_and_writes_csv(main, sweep, tmp_path, capsys
     printed = capsys.readouterr().out
     assert "3 ± 2.6 (3) [-3.572, 9.572]" in printed
     assert "2 of 3" in printed
-    assert "unfinished: b20-3" in printed
+    assert "unfinished or diverged: b20-3" in printed
     table = pd.read_csv(out)
     assert table.l2_output_mean.tolist() == [3.0, 3.5]
     main([str(sweep), "--csv", str(out)])

@@ -97,6 +97,18 @@ def test_a_number_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_
         load_run(tmp_path / "run")
 
 
+def test_a_run_that_diverges_can_be_a_result(tmp_path, caplog):
+    """It ends there, what was recorded before stays, and the next time there is nothing to do."""
+    with caplog.at_level("INFO", logger="sgtheory"):
+        run_task(Counting(fail_at=7), 20, tmp_path / "run", {}, 1e9, divergence="record")
+        assert not run_task(Counting(fail_at=7), 20, tmp_path / "run", {}, 1e9, divergence="record")
+    assert json.loads((tmp_path / "run" / "finished.json").read_text())["diverged"] == {"epoch": 7, "metrics": ["loss"]}
+    assert list(pd.read_csv(tmp_path / "run" / "records.csv").epoch) == list(range(7))
+    assert "7 epochs in" in caplog.text
+    assert "diverged: loss is not a finite number in epoch 7" in caplog.text
+    assert "diverged in epoch 7 before, nothing to do" in caplog.text
+
+
 def test_a_directory_of_another_run_is_refused(tmp_path):
     run_task(Counting(), 2, tmp_path / "run", {"beta": 1}, 1e9)
     with pytest.raises(UserError, match="another configuration"):
