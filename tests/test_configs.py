@@ -165,7 +165,7 @@ MISTAKES = [
     ("task=loop_integral task.radius=wide", "radius"),
     ("task=loop_integral task.centre=[1,2]", "task.centre = [1, 2]"),
     ("task=loop_integral task.layers=[3,20,1] task.net=stochastic_perceptron", "at most 10 units"),
-    ("task=loop_integral task.max_points=10", "task.max_points = 10: must be at least 1536"),
+    ("task=loop_integral task.max_points=10", "task.max_points = 10: must be a whole number of at least 1536"),
     ("task=loop_integral neuron=escape_noise", "task.net=stochastic_perceptron"),
     ("task=loop_integral trainer.epochs=2", "trainer.epochs = 2: must be 1"),
     ("task=classification data=foo", "data/foo"),

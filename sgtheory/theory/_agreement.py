@@ -4,9 +4,19 @@ from dataclasses import dataclass
 
 import torch
 
+from sgtheory.errors import require_count
+from sgtheory.theory._checks import require_tensor
+
+
+def _require_estimates(**estimates: torch.Tensor) -> None:
+    require_tensor(None, None, **estimates)
+    for name, values in estimates.items():
+        require_count(2, **{f"number of {name}": len(values)})
+
 
 def squared_norm(estimates: torch.Tensor) -> float:
-    """|mean|^2 without the bias of its own noise, from independent ``estimates`` [n, parameters]."""
+    """|mean|^2 without the bias of its own noise, from independent ``estimates`` [n, parameters], n at least 2."""
+    _require_estimates(estimates=estimates)
     n = len(estimates)
     return float((estimates.sum(0).square().sum() - estimates.square().sum()) / (n * (n - 1)))
 
@@ -17,6 +27,7 @@ def relative_error(estimates: torch.Tensor) -> float:
     Near or above 1 the mean is not known; that it stays there with more estimates is how a mean that does not exist
     shows.
     """
+    _require_estimates(estimates=estimates)
     error = (estimates.var(0).sum() / len(estimates)).sqrt()
     return float(error / estimates.mean(0).norm())
 
@@ -43,7 +54,13 @@ class Agreement:
 
 
 def agreement(estimates: torch.Tensor, reference: torch.Tensor) -> Agreement:
-    """Compare independent estimates [n, parameters] with those of an unbiased estimator [n', parameters]."""
+    """Compare independent estimates [n, parameters] with those of an unbiased estimator [n', parameters].
+
+    Raises:
+        ParameterError: if there are fewer than two of either, or their parameters differ in number.
+    """
+    _require_estimates(estimates=estimates, reference=reference)
+    require_tensor(None, estimates.shape[1], reference=reference)
     mean, exact = estimates.mean(0), reference.mean(0)
     size = max(squared_norm(reference), 0.0) ** 0.5
     known = exact.abs() > 2 * reference.std(0) / len(reference) ** 0.5

@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from sgtheory.errors import ParameterError, require_array, require_count, require_positive
 from sgtheory.lif import Noise, lif
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
+from sgtheory.theory._checks import require_sizes
 from sgtheory.theory._spike_times import psp_overlap, simulate_events, spike_time_derivatives, van_rossum
 
 SPIKE_TIME_NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, reset="same")
@@ -34,6 +36,8 @@ class SpikingNet:
     @classmethod
     def random(cls, sizes: tuple[int, int, int], duration: float, seed: int) -> "SpikingNet":
         """A net that fires at tens of spikes per second; inputs and targets end well before ``duration``."""
+        require_sizes(sizes=sizes)
+        require_positive(duration=duration)
         rng = np.random.default_rng(seed)
         inputs, hidden, outputs = sizes
         times = np.sort(rng.uniform(0, 0.6 * duration, 3 * inputs))
@@ -73,6 +77,7 @@ class DiscreteNets:
     """A batch of nets of equal sizes in steps of ``dt``, with the same loss of their spikes at times n dt."""
 
     def __init__(self, nets: list[SpikingNet], dt: float, reset_gradient: str = "detached"):
+        require_count(**{"number of nets": len(nets)})
         self.parameters = replace(SPIKE_TIME_NEURON, dt=dt, reset_gradient=reset_gradient)
         self.weights = [torch.from_numpy(np.stack(layer)) for layer in zip(*(net.weights for net in nets), strict=True)]
         steps = round(nets[0].duration / dt)
@@ -114,8 +119,15 @@ class DiscreteNets:
         return loss.numpy() + self.target_loss, [g.numpy() for g in gradients], torch.cat(counts, 1).numpy()
 
 
+def _require_same_shape(a, b):
+    require_array(3, "f", a=a, b=b)
+    if a.shape != b.shape:
+        raise ParameterError("b", list(b.shape), f"must have the shape of a, {list(a.shape)}")
+
+
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosine of the angle between gradients [nets, pre, post], for each net; NaN where one of them is zero."""
+    _require_same_shape(a, b)
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.divide((a * b).sum(1), sizes, out=np.full(len(a), np.nan), where=sizes > 0)
@@ -123,6 +135,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def sign_agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Share of components with the same sign among those where neither gradient is zero, for each net."""
+    _require_same_shape(a, b)
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     either = a * b != 0
     return np.divide((a * b > 0).sum(1), either.sum(1), out=np.full(len(a), np.nan), where=either.any(1))

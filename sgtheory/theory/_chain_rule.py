@@ -2,6 +2,7 @@
 
 import torch
 
+from sgtheory.errors import ParameterError
 from sgtheory.neurons import SigmoidEscape
 from sgtheory.theory._estimators import SmoothedStochAD
 from sgtheory.theory._perceptron import Objective, PerceptronNet
@@ -14,7 +15,13 @@ def perceptron_chain(w: float, v: float, u: float, beta: float) -> Objective:
 
 
 def chain_rule_derivatives(objective: Objective) -> dict[str, float]:
-    """Candidates for the derivative of E[y] with respect to w, all of them by enumeration."""
+    """Candidates for the derivative of E[y] with respect to w, all of them by enumeration.
+
+    Raises:
+        ParameterError: if a layer of the net has more than one unit.
+    """
+    if set(objective.net.sizes) != {1}:
+        raise ParameterError("sizes", objective.net.sizes, "must be a chain, one unit in every layer")
     net, weights = objective.net, objective.parameters[::2]
     path, probability = objective.paths()
     local = []

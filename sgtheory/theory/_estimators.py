@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sgtheory.errors import ParameterError, is_whole, require_choice, require_positive
+from sgtheory.errors import ParameterError, require_choice, require_count, require_positive, require_word
 from sgtheory.neurons import SurrogateDerivative, surrogate_spike
+from sgtheory.theory._checks import require_tensor
 from sgtheory.theory._perceptron import Objective, Path, PerceptronNet
-from sgtheory.theory._stochad import Combination, bernoulli_derivative, smoothed_bernoulli, stochastic_derivative
+from sgtheory.theory._stochad import Combination, smoothed_bernoulli, stochastic_derivative, triple_of
 
 RUNS_AT_ONCE = 4096  # bounds the memory
 MAX_SUPPORT_UNITS = 14  # beyond that, samples are cheaper than all 2**units paths
@@ -46,8 +47,7 @@ class _PathEstimator(Estimator):
     paths: int = field(default=1, kw_only=True)
 
     def __post_init__(self):
-        if not is_whole(self.paths) or self.paths < 1:
-            raise ParameterError("paths", self.paths, "must be a whole number above 0")
+        require_count(paths=self.paths)
 
     def on_paths(self, objective: Objective, path: Path) -> torch.Tensor:
         """The estimate on each path of a batch, [n, n_parameters].
@@ -217,8 +217,8 @@ class Jumps(Estimator):
     coupled: bool = True
 
     def __post_init__(self):
-        if self.alternatives is not None and (not is_whole(self.alternatives) or self.alternatives < 1):
-            raise ParameterError("alternatives", self.alternatives, "must be None or a whole number above 0")
+        if self.alternatives is not None:
+            require_count(alternatives=self.alternatives)
 
     def sample(self, objective, n, rng):
         at_once = max(1, RUNS_AT_ONCE // (self.alternatives or objective.net.units))
@@ -235,7 +235,7 @@ class Jumps(Estimator):
 
         path = net.run(objective.parameters, objective.x, draw)
         x, spikes = torch.cat(potentials, -1)[:, 0], torch.cat(path, -1)[:, 0]  # [n, units]
-        weight = bernoulli_derivative(net.escape.value(x), spikes, self.combination).weight
+        weight = triple_of(net.escape.value(x), spikes, self.combination).weight
         # nothing is replaced where the probability does not change, and where it rounds to 0 or 1
         size = (weight * net.escape.derivative(x)).abs()
         if self.alternatives is None:
@@ -409,12 +409,13 @@ def measure(
     with ``seed``. ``gradient`` is the exact gradient, if it is known already.
 
     Raises:
-        ParameterError: if ``samples`` is not above 1.
+        ParameterError: if ``samples`` is not a whole number above 1, or ``gradient`` has another shape.
         UserError: if the net is too large for an exact gradient.
     """
-    if not is_whole(samples) or samples < 2:
-        raise ParameterError("samples", samples, "must be a whole number above 1")
+    require_count(2, samples=samples)
+    require_word(seed=seed)
     gradient = objective.gradient() if gradient is None else gradient
+    require_tensor(objective.net.n_parameters, gradient=gradient)
     support = estimator.support(objective)
     if support is None:
         estimates = estimator.sample(objective, samples, torch.Generator().manual_seed(seed))

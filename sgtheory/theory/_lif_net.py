@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 
 import torch
 
-from sgtheory.errors import ParameterError, is_whole, require_positive
+from sgtheory.errors import require_count, require_positive
 from sgtheory.metrics import PSPKernel
 from sgtheory.neurons import EscapeFunction, LIFParameters, SigmoidEscape
+from sgtheory.theory._checks import require_sizes, require_tensor
 from sgtheory.theory._perceptron import BernoulliNet, Objective
 
 NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3)
@@ -47,10 +48,8 @@ class LIFNet(BernoulliNet):
     reset_share: float | None = None
 
     def __post_init__(self):
-        if len(self.sizes) < 2 or not all(is_whole(size) and size > 0 for size in self.sizes):
-            raise ParameterError("sizes", self.sizes, "must be two or more positive whole numbers")
-        if not is_whole(self.steps) or self.steps < 1:
-            raise ParameterError("steps", self.steps, "must be a positive whole number")
+        require_sizes(sizes=self.sizes)
+        require_count(steps=self.steps)
 
     @property
     def groups(self):
@@ -132,6 +131,7 @@ class VanRossumLoss:
 
     def __call__(self, spikes: torch.Tensor) -> torch.Tensor:
         """The loss in every step, [..., steps], of ``spikes`` [..., steps, outputs]."""
+        require_tensor(..., *self.target.shape, spikes=spikes)
         steps = len(self.target)
         alpha = torch.from_numpy(self.kernel.samples(steps))
         lag = torch.arange(steps)[:, None] - torch.arange(steps)
@@ -155,7 +155,7 @@ class LIFObjective(Objective):
     output: Callable[[torch.Tensor], torch.Tensor] = field(kw_only=True)
 
     def _shapes(self):
-        return {"parameters": (self.net.n_parameters,), "x": (self.net.steps, self.net.sizes[0])}
+        return {"parameters": (..., self.net.n_parameters), "x": (self.net.steps, self.net.sizes[0])}
 
     def output_spikes(self, path) -> torch.Tensor:
         """[..., steps, outputs]."""

@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from scipy.stats import ortho_group
 
-from sgtheory.errors import ParameterError, UserError, require_positive
+from sgtheory.errors import ParameterError, UserError, require_count, require_positive, require_word
+from sgtheory.theory._checks import require_tensor
 
 _FIRST_INTERVALS = 64
 _POINTS_AT_ONCE = 8192
@@ -27,6 +28,11 @@ _NODES, _WEIGHTS = _gauss_lobatto(_NODES_PER_INTERVAL)
 _SAFETY = 3.0
 
 
+def _require_centre(centre: torch.Tensor) -> None:
+    require_tensor(None, centre=centre)
+    require_count(2, **{"parameters of centre": len(centre)})
+
+
 @dataclass(frozen=True)
 class Loop:
     """The circle theta(a) = centre + radius (sin(a) d1 + cos(a) d2), 0 <= a < 2 pi (Section 8.3).
@@ -35,18 +41,29 @@ class Loop:
         centre: [parameters].
         directions: the orthonormal d1 and d2, [2, parameters].
         radius: unit of the parameters.
+
+    Raises:
+        ParameterError: if ``centre`` is no vector of at least two float64 numbers, the directions are not orthonormal,
+            or the radius is not positive.
     """
 
     centre: torch.Tensor
     directions: torch.Tensor
     radius: float
 
+    def __post_init__(self):
+        _require_centre(self.centre)
+        require_positive(radius=self.radius)
+        require_tensor(2, len(self.centre), directions=self.directions)
+        products = self.directions @ self.directions.T
+        if not torch.allclose(products, torch.eye(2, dtype=torch.float64), rtol=0, atol=1e-9):
+            raise ParameterError("directions", products.tolist(), "must be orthonormal, so that these products are I")
+
     @classmethod
     def in_random_plane(cls, centre: torch.Tensor, radius: float, plane_seed: int) -> "Loop":
         """A loop in the plane of the first two rows of a random orthogonal matrix (Haar measure)."""
-        if centre.ndim != 1 or len(centre) < 2:
-            raise ParameterError("centre", tuple(centre.shape), "must be a vector of at least two parameters")
-        require_positive(radius=radius)
+        _require_centre(centre)
+        require_word(plane_seed=plane_seed)
         directions = ortho_group.rvs(len(centre), random_state=plane_seed)[:2]
         return cls(centre, torch.from_numpy(directions), radius)
 
@@ -114,12 +131,16 @@ def circulation(
         after_round: called after every round of refinement with its row of :attr:`Circulation.table`.
 
     Raises:
-        ParameterError: ``tolerance`` is not positive or ``max_points`` is too small for the first round.
+        ParameterError: ``tolerance`` is not positive, ``max_points`` is too small for the first round, or what
+            ``field`` returns has another shape.
         UserError: a field or signal is not finite.
     """
     require_positive(tolerance=tolerance)
-    if max_points < FEWEST_POINTS:
-        raise ParameterError("max_points", max_points, f"must be at least {FEWEST_POINTS}")
+    require_count(FEWEST_POINTS, max_points=max_points)
+    start = loop.points(torch.zeros(1, dtype=torch.float64))
+    vectors = field(start)
+    require_tensor(None, *start.shape, field=vectors)
+    fields = len(vectors)
 
     def integrands(angles):  # [2 fields + signals, points]: along the loop, its absolute value, monitor
         points = loop.points(angles)
@@ -139,7 +160,6 @@ def circulation(
     left = torch.arange(_FIRST_INTERVALS) * width
     whole, halves = integrate(left, width), integrate(*halve(left, width)).unflatten(1, (-1, 2))
     points, table = FEWEST_POINTS, []
-    fields = len(field(loop.points(left[:1])))
     while True:
         errors = _SAFETY * (halves.sum(-1) - whole).abs()
         errors[fields : 2 * fields] = 0  # |F . d theta| is reported, not refined
@@ -177,7 +197,11 @@ def riemann_sum(field: Callable[[torch.Tensor], torch.Tensor], loop: Loop, point
     """The sum of F . d theta over ``points`` equal steps around the loop, with step length; [fields].
 
     On a closed loop this is the trapezoidal rule.
+
+    Raises:
+        ParameterError: if ``points`` is not a positive whole number.
     """
+    require_count(points=points)
     angles = torch.arange(points, dtype=torch.float64) * (2 * torch.pi / points)
     along = [(field(loop.points(a)) * loop.velocity(a)).sum((1, 2)) for a in angles.split(_POINTS_AT_ONCE)]
     return torch.stack(along).sum(0) * (2 * torch.pi / points)

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from sgtheory.errors import ParameterError, is_whole, require_choice, require_positive
+from sgtheory.errors import (
+    ParameterError,
+    require_choice,
+    require_count,
+    require_number,
+    require_positive,
+    require_word,
+)
 from sgtheory.neurons import (
     LIFParameters,
     MultilayerSpiker,
@@ -18,6 +25,7 @@ from sgtheory.neurons import (
     SuperSpike,
     SurrogateDerivative,
 )
+from sgtheory.theory._checks import require_sizes
 from sgtheory.theory._line_integral import FEWEST_POINTS, Circulation, Loop, circulation
 from sgtheory.theory._loop_nets import (
     FieldNet,
@@ -78,21 +86,18 @@ class LoopIntegralSettings:
 
     def __post_init__(self):
         require_choice(NETS, net=self.net)
-        require_positive(beta=self.beta, radius=self.radius, steps=self.steps, rate=self.rate)
-        require_positive(tolerance=self.tolerance)
-        if self.max_points < FEWEST_POINTS:
-            raise ParameterError("max_points", self.max_points, f"must be at least {FEWEST_POINTS}")
-        if len(self.layers) < 2 or not all(is_whole(size) and size > 0 for size in self.layers):
-            raise ParameterError("layers", list(self.layers), "must be two or more positive whole numbers")
+        require_positive(beta=self.beta, radius=self.radius, rate=self.rate, tolerance=self.tolerance)
+        require_count(steps=self.steps)
+        require_count(FEWEST_POINTS, max_points=self.max_points)
+        require_word(plane_seed=self.plane_seed, net_seed=self.net_seed)
+        require_number(x=self.x, centre_sd=self.centre_sd)
+        require_sizes(layers=self.layers)
         if self.net == "stochastic_perceptron" and sum(self.layers[1:]) > MOST_STOCHASTIC_UNITS:
             allowed = f"must have at most {MOST_STOCHASTIC_UNITS} units, because all their spike patterns are listed"
             raise ParameterError("layers", list(self.layers), allowed)
         for name in ("x", "centre_sd"):
             if not np.isfinite(getattr(self, name)):
                 raise ParameterError(name, getattr(self, name), "must be a finite number")
-        for name in ("plane_seed", "net_seed"):
-            if not 0 <= getattr(self, name) < 2**32:
-                raise ParameterError(name, getattr(self, name), "must be in [0, 2**32)")
         if self.centre_sd < 0:
             raise ParameterError("centre_sd", self.centre_sd, "must be 0 or more")
         if self.rate > 1:

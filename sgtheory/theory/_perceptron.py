@@ -7,8 +7,9 @@ from typing import Self
 
 import torch
 
-from sgtheory.errors import ParameterError, UserError, is_whole
+from sgtheory.errors import ParameterError, UserError, require_count, require_kind, require_number
 from sgtheory.neurons import EscapeFunction, SigmoidEscape, Step
+from sgtheory.theory._checks import require_sizes, require_tensor, require_within
 
 Path = list[torch.Tensor]  # the spikes of every group of units (a layer of perceptrons), each [..., units]
 SpikeRule = Callable[[int, torch.Tensor], torch.Tensor]  # (group, x = U - theta) -> output of that group
@@ -18,7 +19,12 @@ MAX_PATH_UNITS = 18
 
 
 def spike_patterns(units: int) -> torch.Tensor:
-    """All 2**units spike patterns, [patterns, units], in the order of :func:`pattern_probabilities`."""
+    """All 2**units spike patterns, [patterns, units], in the order of :func:`pattern_probabilities`.
+
+    Raises:
+        ParameterError: if ``units`` is not a whole number from 0 to 20.
+    """
+    _require_few(units)
     return torch.tensor(list(itertools.product((0.0, 1.0), repeat=units)), dtype=torch.float64)
 
 
@@ -27,14 +33,31 @@ def pattern_probabilities(p: torch.Tensor) -> torch.Tensor:
 
     Returns [..., 2**units].
 
-    >>> pattern_probabilities(torch.tensor([0.1, 0.5]))
-    tensor([0.4500, 0.4500, 0.0500, 0.0500])
+    >>> pattern_probabilities(torch.tensor([0.1, 0.5], dtype=torch.float64))
+    tensor([0.4500, 0.4500, 0.0500, 0.0500], dtype=torch.float64)
+
+    Raises:
+        ParameterError: if ``p`` is not float64 with values in [0, 1], or there are more than 20 units.
     """
+    require_tensor(..., None, p=p)
+    _require_few(p.shape[-1])
+    require_within(0, 1, p=p)
+    return of_patterns(p)
+
+
+def of_patterns(p: torch.Tensor) -> torch.Tensor:
+    """:func:`pattern_probabilities` of what an escape function returned, which needs no check."""
     probabilities = torch.ones_like(p[..., :1])
     for unit in range(p.shape[-1]):
         fires = p[..., unit : unit + 1]
         probabilities = torch.stack([probabilities * (1 - fires), probabilities * fires], dim=-1).flatten(-2)
     return probabilities
+
+
+def _require_few(units: int) -> None:
+    require_count(0, units=units)
+    if units > MAX_ADJACENT_UNITS:
+        raise ParameterError("units", units, f"must be at most {MAX_ADJACENT_UNITS}, because all patterns are listed")
 
 
 class BernoulliNet:
@@ -101,8 +124,9 @@ class PerceptronNet(BernoulliNet):
     threshold: float = 1.0
 
     def __post_init__(self):
-        if len(self.sizes) < 2 or not all(is_whole(size) and size > 0 for size in self.sizes):
-            raise ParameterError("sizes", self.sizes, "must be two or more positive whole numbers")
+        require_sizes(sizes=self.sizes)
+        require_kind(EscapeFunction, escape=self.escape)
+        require_number(threshold=self.threshold)
 
     @property
     def groups(self):
@@ -165,14 +189,10 @@ class Objective:
 
     def __post_init__(self):
         for name, shape in self._shapes().items():
-            value = getattr(self, name)
-            if tuple(value.shape[-len(shape) :]) != shape or value.dtype != torch.float64:
-                raise ParameterError(
-                    name, f"{value.dtype}{list(value.shape)}", f"must be float64 of the shape {list(shape)}"
-                )
+            require_tensor(*shape, **{name: getattr(self, name)})
 
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        return {"parameters": (self.net.n_parameters,), "x": (self.net.sizes[0],)}
+    def _shapes(self) -> dict[str, tuple]:
+        return {"parameters": (..., self.net.n_parameters), "x": (self.net.sizes[0],)}
 
     def value(self, path: Path) -> torch.Tensor:
         """f(S) of each path [...]."""
@@ -201,7 +221,7 @@ class Objective:
         for weights, bias in self.net.layers(self.parameters if parameters is None else parameters):
             potential = patterns @ weights.mT + bias[..., None, :]  # [..., patterns before, units]
             p = self.net.escape.value(potential - self.net.threshold)
-            distribution = distribution @ pattern_probabilities(p)  # [..., 1, patterns]
+            distribution = distribution @ of_patterns(p)  # [..., 1, patterns]
             patterns = spike_patterns(p.shape[-1])
         return distribution[..., 0, :] @ self.output(patterns)
 

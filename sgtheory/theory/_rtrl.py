@@ -7,6 +7,7 @@ import torch
 
 from sgtheory.lif import Noise, lif
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
+from sgtheory.theory._checks import require_tensor
 
 DETERMINISTIC = Step()
 
@@ -26,6 +27,13 @@ class ForwardSensitivities:
     spikes: torch.Tensor
     potential: torch.Tensor
     spike_derivatives: torch.Tensor
+
+
+def _require_layer(input_spikes, input_weights, recurrent_weights):
+    require_tensor(None, None, input_spikes=input_spikes, recurrent_weights=recurrent_weights)
+    neurons = len(recurrent_weights)
+    require_tensor(neurons, neurons, recurrent_weights=recurrent_weights)
+    require_tensor(input_spikes.shape[1], neurons, input_weights=input_weights)
 
 
 def real_time_recurrent_learning(
@@ -58,7 +66,13 @@ def real_time_recurrent_learning(
         parameters: time constants, reset, ``reset_gradient`` and delay.
         surrogate: sigma'.
         thresholds: random thresholds q, S[n] = [U[n] - theta > q[n]], [time, neurons]; 0 (deterministic) by default.
+
+    Raises:
+        ParameterError: if an array is not float64 or its shape does not fit the others.
     """
+    _require_layer(input_spikes, input_weights, recurrent_weights)
+    if thresholds is not None:
+        require_tensor(len(input_spikes), len(recurrent_weights), thresholds=thresholds)
     steps, pre = input_spikes.shape
     neurons = len(recurrent_weights)
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
@@ -114,7 +128,12 @@ def back_propagation_through_time(
 
     Returns:
         S [time, neurons], and dL / dw for all weights, [weights].
+
+    Raises:
+        ParameterError: if an array is not float64 or its shape does not fit the others.
     """
+    _require_layer(input_spikes, input_weights, recurrent_weights)
+    require_tensor(len(input_spikes), len(recurrent_weights), error=error)
     weights = [w.detach().requires_grad_() for w in (input_weights, recurrent_weights)]
     arriving = (input_spikes @ weights[0])[None]
     spikes, _ = lif(arriving, parameters, surrogate, escape, noise, weights[1].T, backend="reference", potential=False)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 
 from sgtheory.neurons import EscapeFunction, SurrogateDerivative, surrogate_spike
+from sgtheory.theory._checks import require_tensor
 
 
 def relaxed_spike(x: torch.Tensor, escape: EscapeFunction, surrogate: SurrogateDerivative) -> torch.Tensor:
@@ -29,7 +30,11 @@ def sigmoid_net(
 
     Returns:
         ``g``, ``h1``, ``h2``, ``y``, each with the leading axes of ``weights``.
+
+    Raises:
+        ParameterError: if ``weights`` are not float64 with five numbers on the last axis.
     """
+    require_tensor(..., 5, weights=weights)
 
     def s(potential):
         return relaxed_spike(potential, escape, surrogate)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import brentq
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, require_array, require_count, require_kind, require_positive
 from sgtheory.neurons import LIFParameters
 
 
@@ -45,6 +45,34 @@ def _ratio(function, x):
     """function(x) / x, 1 at x = 0; for expm1 and log1p."""
     x = np.asarray(x, dtype=float)
     return np.divide(function(x), x, out=np.ones_like(x), where=x != 0)
+
+
+def _require_times(**times):
+    """Raise :class:`ParameterError` for the first that is no vector of finite numbers."""
+    require_array(1, "biuf", **times)
+    for name, values in times.items():
+        if not np.isfinite(values).all():
+            raise ParameterError(name, "NaN or infinity", "must be finite")
+
+
+def _require_network(input_times, input_channels, input_weights, recurrent_weights, parameters):
+    """Raise :class:`ParameterError` if what describes a network does not fit together."""
+    require_kind(LIFParameters, parameters=parameters)
+    _require_times(input_times=input_times)
+    require_array(2, "f", input_weights=input_weights, recurrent_weights=recurrent_weights)
+    neurons = len(recurrent_weights)
+    shapes = {"input_weights": (len(input_weights), neurons), "recurrent_weights": (neurons, neurons)}
+    for (name, shape), weights in zip(shapes.items(), (input_weights, recurrent_weights), strict=True):
+        if weights.shape != shape or not np.isfinite(weights).all():
+            raise ParameterError(name, list(weights.shape), f"must be finite numbers of the shape {list(shape)}")
+    channels = np.asarray(input_channels)
+    if channels.shape != input_times.shape or (len(channels) and channels.dtype.kind not in "iu"):
+        given = f"{channels.dtype} {list(channels.shape)}"
+        raise ParameterError("input_channels", given, f"must be a whole number for each of {len(input_times)} spikes")
+    outside = (channels < 0) | (channels >= len(input_weights))
+    if outside.any():
+        allowed = f"must be in 0 ... {len(input_weights) - 1}"
+        raise ParameterError("input_channels", int(channels[outside][0]), allowed)
 
 
 def synaptic_kernel(s: np.ndarray, parameters: LIFParameters) -> np.ndarray:
@@ -105,8 +133,12 @@ def simulate_events(
         max_spikes: there is no refractory time, so a network that excites itself may have no end of spikes.
 
     Raises:
-        ParameterError: the threshold is not above the resting potential 0, or ``max_spikes`` is reached.
+        ParameterError: the threshold is not above the resting potential 0, ``max_spikes`` is reached, or an array does
+            not fit the others.
     """
+    _require_network(input_times, input_channels, input_weights, recurrent_weights, parameters)
+    require_positive(duration=duration)
+    require_count(max_spikes=max_spikes)
     if not parameters.threshold > 0:
         raise ParameterError("threshold", parameters.threshold, "must be above the resting potential 0")
     order = np.argsort(input_times, kind="stable")
@@ -154,7 +186,11 @@ def spike_time_derivatives(
 
     Returns:
         [spikes, channels, neurons] for the input weights and [spikes, from, to] for the recurrent weights.
+
+    Raises:
+        ParameterError: an array does not fit the others.
     """
+    _require_network(input_times, input_channels, input_weights, recurrent_weights, parameters)
     channels = len(input_weights)
     weights = np.concatenate([input_weights, recurrent_weights])  # [sources, neurons]
     source_times = np.concatenate([input_times, train.times])
@@ -191,7 +227,11 @@ def psp_overlap(s: np.ndarray, t: np.ndarray, parameters: LIFParameters) -> tupl
 
     Returns:
         [n, m] (s) and [n, m].
+
+    Raises:
+        ParameterError: if a firing time is not finite, or the time constants are equal.
     """
+    _require_times(s=s, t=t)
     slow, fast = parameters.tau_mem, parameters.tau_syn
     if slow == fast:
         raise ParameterError("tau_syn", fast, "must differ from tau_mem, else the kernel vanishes")

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, require_count, require_kind
 from sgtheory.neurons import surrogate_spike
+from sgtheory.theory._checks import require_tensor, require_within
 from sgtheory.theory._perceptron import Objective
 
 Combination = str | float
@@ -63,7 +64,24 @@ def bernoulli_derivative(
         p: firing probability; not 0 where a spike was drawn, not 1 where none was.
         spikes: 0 or 1, same shape.
         combination: of right and left, see :func:`right_share`.
+
+    Raises:
+        ParameterError: if ``p`` is not in [0, 1], or ``spikes`` have another shape or other values than 0 and 1.
     """
+    _require_outcomes(p, spikes)
+    return triple_of(p, spikes, combination)
+
+
+def _require_outcomes(p, spikes):
+    require_tensor(..., p=p)
+    require_tensor(*p.shape, spikes=spikes)
+    require_within(0, 1, p=p)
+    if not ((spikes == 0) | (spikes == 1)).all():
+        raise ParameterError("spikes", "other numbers", "must be 0 or 1")
+
+
+def triple_of(p: torch.Tensor, spikes: torch.Tensor, combination: Combination) -> StochasticDerivative:
+    """:func:`bernoulli_derivative` of spikes that were drawn with ``p``, which need no check."""
     alpha = right_share(combination, p)
     weight = torch.where(spikes > 0, -(1 - alpha) / p, alpha / (1 - p))
     return StochasticDerivative(torch.zeros_like(p), weight, 1 - spikes)
@@ -74,9 +92,10 @@ def smoothed_bernoulli(p: torch.Tensor, spikes: torch.Tensor, combination: Combi
 
     ``backward()`` through a net of these chains smoothed stochastic derivatives layer by layer (Section 3.2.2).
     """
+    _require_outcomes(p, spikes)
 
     def derivative(p, spikes):
-        return bernoulli_derivative(p, spikes, combination).smoothed(spikes)
+        return triple_of(p, spikes, combination).smoothed(spikes)
 
     return surrogate_spike(p, spikes, derivative)
 
@@ -123,10 +142,17 @@ def stochastic_derivative(
 
     Returns:
         [n, D].
+
+    Raises:
+        ParameterError: if ``n`` is not a positive whole number, ``rng`` no generator, or ``directions`` have another
+            shape.
     """
+    require_count(n=n)
+    require_kind(torch.Generator, rng=rng)
     net = objective.net
     if directions is None:
         directions = torch.eye(net.n_parameters, dtype=torch.float64)
+    require_tensor(None, net.n_parameters, directions=directions)
     spikes = objective.x.expand(n, -1)
     alternatives = spikes.new_empty(n, 0, spikes.shape[-1])  # [n, A, units]
     tangents = spikes.new_empty(n, 0, len(directions))  # [n, A, D], weights of the alternatives
@@ -143,7 +169,7 @@ def stochastic_derivative(
         spikes = (uniform[:, 0] < p).double()
         alternatives = (other < net.escape.value(x_alternative)).double()
 
-        triple = bernoulli_derivative(p, spikes, combination)
+        triple = triple_of(p, spikes, combination)
         jumps = torch.eye(len(bias), dtype=torch.bool)
         born = torch.where(jumps, triple.alternative[:, None], spikes[:, None])  # [n, units that jump, units]
         alternatives = torch.cat([alternatives, born], dim=1)

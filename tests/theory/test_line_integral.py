@@ -132,8 +132,13 @@ def test_riemann_sum_converges_to_the_same_value():
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda: Loop.in_random_plane(torch.zeros(1), 1.0, 0), "centre"),
-        (lambda: Loop.in_random_plane(torch.zeros(3), 0.0, 0), "radius"),
+        (lambda: Loop.in_random_plane(torch.zeros(1, dtype=torch.float64), 1.0, 0), "centre"),
+        (lambda: Loop.in_random_plane(torch.zeros(3), 1.0, 0), "centre"),
+        (lambda: Loop.in_random_plane(torch.zeros(3, dtype=torch.float64), 0.0, 0), "radius"),
+        (lambda: Loop.in_random_plane(torch.zeros(3, dtype=torch.float64), 1.0, -1), "plane_seed"),
+        (lambda: Loop(torch.zeros(3, dtype=torch.float64), torch.ones(2, 3, dtype=torch.float64), 1.0), "directions"),
+        (lambda: circulation(lambda p: p, a_loop()), "field"),
+        (lambda: riemann_sum(lambda p: p[None], a_loop(), 0), "points"),
         (lambda: circulation(lambda p: p[None], a_loop(), tolerance=0.0), "tolerance"),
         (lambda: circulation(lambda p: p[None], a_loop(), max_points=10), "max_points"),
     ],

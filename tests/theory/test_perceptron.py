@@ -145,7 +145,7 @@ def test_mistakes_are_named():
     with pytest.raises(ParameterError, match="sizes"):
         PerceptronNet((3, 0, 1))
     net, x = PerceptronNet((2, 1)), torch.ones(2, dtype=torch.float64)
-    with pytest.raises(ParameterError, match=r"parameters .* must be float64 of the shape \[3\]"):
+    with pytest.raises(ParameterError, match=r"parameters .* must be float64 of the shape \[..., 3\]"):
         Objective(net, torch.zeros(3), x)
     with pytest.raises(ParameterError, match=r"x .* must be float64 of the shape \[2\]"):
         Objective(net, torch.zeros(3, dtype=torch.float64), x[:1])
