@@ -16,7 +16,7 @@ FLOORS = (
     ("neurons",),
     ("lif",),
     ("metrics", "optimisers", "networks", "data"),
-    ("theory",),
+    ("theory", "nir"),
     ("tasks",),
     ("training",),
     ("figures",),

@@ -132,16 +132,18 @@ class ConvSNN(torch.nn.Module):
             escape: how the neurons spike: the network can be run in another mode than it was trained in.
             noise: layer l takes stream ``noise.stream + l``.
         """
-        return spiking_network(*self._arguments(inputs, escape, noise), self.backend, self.recompute)
+        return spiking_network(inputs, *self.parts(escape), noise, self.backend, self.recompute)
 
     def activity(self, inputs: torch.Tensor, escape: EscapeFunction, noise: Noise):
         """Readout potentials [batch, time, class] and spikes of each layer, uint8 [batch, time, channel * position]."""
-        return network_activity(*self._arguments(inputs, escape, noise), self.backend)
+        return network_activity(inputs, *self.parts(escape), noise, self.backend)
 
-    def _arguments(self, inputs, escape, noise):
+    def parts(self, escape: EscapeFunction):
+        """Layers, weights, recurrent weights, readout and its weights, as :func:`sgtheory.lif.spiking_network` takes
+        them; ``escape`` is how the neurons spike."""
         layers = [Layer(self.neuron, self.surrogate, escape, s.stride, s.padding) for s in self.shapes]
         recurrent = [w if w.numel() else None for w in self.recurrent]
-        return inputs, layers, list(self.feed_forward), recurrent, self.readout, self.readout_weight, noise
+        return layers, list(self.feed_forward), recurrent, self.readout, self.readout_weight
 
 
 def _parameters(shapes) -> torch.nn.ParameterList:

@@ -400,13 +400,29 @@ class Classification:
         Raises:
             ValueError: if they are not those of this network.
         """
-        named = {f"w{i}": w for i, (_, w) in enumerate(self.network.weights())}
-        expected = {name: list(w.shape) for name, w in named.items()}
-        if (given := {name: list(w.shape) for name, w in weights.items()}) != expected:
-            raise ValueError(f"it has weights {given}, and this network has {expected}")
-        with torch.no_grad():
-            for name, w in named.items():
-                w.copy_(torch.from_numpy(weights[name]))
+        _load(self.network, weights)
+
+    @staticmethod
+    def graph(context, weights: dict[str, np.ndarray], inputs: int, euler_step: float | None):
+        """The trained network for other programs, see :func:`sgtheory.nir.network_to_nir`.
+
+        Args:
+            context: of the run.
+            weights: as :meth:`save` has written them.
+            inputs: number of input channels.
+            euler_step: see there.
+
+        Raises:
+            ValueError: if the weights are not those of this network.
+        """
+        from sgtheory.nir import network_to_nir  # the package nir need not be installed
+
+        neuron, last = context.neuron, len(weights) - 1
+        classes = len(weights[f"w{last}"]) if f"w{last}" in weights else 1
+        network = context.settings.network(inputs, classes, neuron.parameters, context.surrogate)
+        _load(network, weights)
+        escape = context.settings.escape["hidden"] if neuron.mode == "escape_noise" else Step()
+        return network_to_nir((1, inputs), *network.parts(escape), euler_step)
 
     def summary(self, rows) -> str:
         """Where the run stands, for a progress line."""
@@ -417,6 +433,16 @@ class Classification:
             if ("accuracy", what) in values
         ]
         return f"accuracy {', '.join(parts)}"
+
+
+def _load(network: ConvSNN, weights: dict[str, np.ndarray]) -> None:
+    named = {f"w{i}": w for i, (_, w) in enumerate(network.weights())}
+    expected = {name: list(w.shape) for name, w in named.items()}
+    if (given := {name: list(w.shape) for name, w in weights.items()}) != expected:
+        raise ValueError(f"it has weights {given}, and this network has {expected}")
+    with torch.no_grad():
+        for name, w in named.items():
+            w.copy_(torch.from_numpy(weights[name]))
 
 
 @dataclass

@@ -13,7 +13,7 @@ from sgtheory import metrics
 from sgtheory.data import load_target
 from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
 from sgtheory.files import atomic_path, user_path
-from sgtheory.lif import Noise
+from sgtheory.lif import LIF, Noise
 from sgtheory.metrics import PSPKernel
 from sgtheory.networks import fluctuation_driven_std, normal_weights
 from sgtheory.neurons import Step
@@ -259,6 +259,35 @@ class SpikeMatching:
             stacked |= {name: stacked[name][0] for name in ("hidden_spikes", "output_spikes")}
             with atomic_path(directory / "updates.npz") as path:
                 np.savez_compressed(path, **stacked)
+
+    @staticmethod
+    def graph(context, weights: dict[str, np.ndarray], inputs: int, euler_step: float | None):
+        """The trained network for other programs, see :func:`sgtheory.nir.layers_to_nir`.
+
+        Args:
+            context: of the run.
+            weights: w0 and w1 of :meth:`state`.
+            inputs: number of input neurons.
+            euler_step: see there.
+
+        Raises:
+            ValueError: if the weights are not those of such a network.
+        """
+        from sgtheory.nir import layers_to_nir  # the package nir need not be installed
+
+        given = {name: list(w.shape) for name, w in weights.items()}
+        hidden = context.settings.hidden
+        if weights.keys() != {"w0", "w1"} or given["w0"] != [inputs, hidden] or given["w1"][:1] != [hidden]:
+            raise ValueError(
+                f"it has weights {given}, and this network has w0 [{inputs}, {hidden}], w1 [{hidden}, output]"
+            )
+        layers = []
+        for name, w in zip(LAYERS, weights.values(), strict=True):
+            escape = context.settings.escape[name] if context.neuron.mode == "escape_noise" else Step()
+            layer = LIF(*w.shape, context.neuron.parameters, context.surrogate, escape)
+            layer.weight.data = torch.from_numpy(w.T.copy())
+            layers.append(layer)
+        return layers_to_nir(torch.nn.Sequential(*layers), euler_step=euler_step)
 
     def summary(self, rows) -> str:
         """Where the run stands, for a progress line."""

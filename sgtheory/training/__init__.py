@@ -18,6 +18,7 @@ from sgtheory.training._config import (
     run_name,
 )
 from sgtheory.training._evaluate import evaluate, update_run
+from sgtheory.training._export import export
 from sgtheory.training._records import COLUMNS, FINISHED, Records, Run, load_run, read_config, read_records
 from sgtheory.training._runner import run_task
 from sgtheory.training._start import RunFailed, count_failures, named_errors, start
@@ -41,6 +42,7 @@ __all__ = [
     "count_failures",
     "evaluate",
     "expand",
+    "export",
     "figure_settings",
     "find_run",
     "identity",

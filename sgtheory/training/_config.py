@@ -214,6 +214,12 @@ def prepare(config: DictConfig, progress: Callable[[int, int], None] | None = No
     Raises:
         UserError: in one sentence, naming the key that is wrong and what is allowed.
     """
+    cls, context = describe(config, progress)
+    return cls(context), context.trainer
+
+
+def describe(config: DictConfig, progress: Callable[[int, int], None] | None = None) -> tuple[type, TaskContext]:
+    """The class of a task and all that it is given, checked; arguments and errors are those of :func:`prepare`."""
     try:
         OmegaConf.resolve(config)
     except OmegaConfBaseException as error:
@@ -239,7 +245,7 @@ def prepare(config: DictConfig, progress: Callable[[int, int], None] | None = No
         data=_plain(config.data),
         progress=progress,
     )
-    return cls(context), trainer
+    return cls, context
 
 
 def choose_device(config: DictConfig) -> tuple[str, str]:

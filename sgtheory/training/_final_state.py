@@ -43,10 +43,10 @@ def firing_rates(rasters: dict[str, np.ndarray], dt: float) -> dict[str, np.ndar
 
 
 def final_weights(directory: Path) -> dict[str, np.ndarray]:
-    """Weights by name: those that the task has saved, or those in the state of the last checkpoint."""
+    """Weights by name: those that the task has saved, or those in the state of the last checkpoint, if there is one."""
     if (path := directory / WEIGHTS).is_file():
         weights = read_arrays(path)
     else:
-        _, state = load_checkpoint(directory)
+        _, state = load_checkpoint(directory) or (0, {})
         weights = {k: v.numpy() for k, v in state.items() if isinstance(v, torch.Tensor) and v.is_floating_point()}
     return {name: values for name, values in weights.items() if values.size}
