@@ -25,11 +25,12 @@ from sgtheory.figures import save_figure
 from sgtheory.reading import read_json
 from sgtheory.report import against_published, provenance, show_claims
 from sgtheory.threads import use_threads
-from sgtheory.training import FINISHED, Run, expand, figure_settings, find_run, load_run
+from sgtheory.training import FINISHED, NEURON_MODES, Run, expand, figure_settings, find_run, load_run
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "data" / "reference"
 PUBLISHED = ROOT / "figures" / "published"
+ENOUGH_SEEDS = 3
 
 
 def main(arguments: list[str]) -> None:
@@ -89,11 +90,18 @@ def finished_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
 
 def recorded_runs(figure: str, records: str) -> list[Run]:
     """All finished runs in a folder, or in the package's own reference records of a figure."""
-    folder = REFERENCE / figure if records == "reference" else Path(records)
+    folder = reference_records(figure) if records == "reference" else Path(records)
     found = sorted(path.parent for path in folder.rglob(FINISHED))
     if not found:
         raise UserError(f"records={records}: there are no finished runs of {figure} in {folder}")
     return [load_run(directory) for directory in found]
+
+
+def reference_records(figure: str) -> Path:
+    """Those at the scale of the paper, once enough of their seeds are trained in both neuron modes."""
+    paper = REFERENCE / f"{figure}_paper"
+    seeds = [{path.name.split("-")[1] for path in paper.glob(f"{mode}-seed*")} for mode in NEURON_MODES]
+    return paper if len(set.intersection(*seeds)) >= ENOUGH_SEEDS else REFERENCE / figure
 
 
 def no_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:

@@ -12,6 +12,12 @@ def seed_of(run) -> int:
     return run.config["seed"]
 
 
+def paired(runs) -> tuple[list, list]:
+    """The runs whose seed is there in both neuron modes, and the others."""
+    seeds = set.intersection(*({seed_of(r) for r in runs if r.config["neuron"]["mode"] == m} for m in NEURON_MODES))
+    return [r for r in runs if seed_of(r) in seeds], [r for r in runs if seed_of(r) not in seeds]
+
+
 def by_mode(runs, figure: str) -> dict[str, list]:
     """The runs of each neuron mode, in the order of their seeds.
 
