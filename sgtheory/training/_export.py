@@ -32,6 +32,8 @@ def export(directory: Path, path: Path, euler_step: float | None = None) -> None
     cls, context = describe(config)
     if not hasattr(cls, "graph") or "input" not in run.rasters:
         raise UserError(f"{directory}: a run of {config.task.name} has no network that NIR could describe")
+    if run.diverged_in is not None:
+        raise UserError(f"{directory} diverged in epoch {run.diverged_in}: there is no trained network in it")
     if not (weights := final_weights(directory)):
         raise UserError(f"{directory} has no weights: neither {WEIGHTS} nor {CHECKPOINT}")
     try:

@@ -130,8 +130,8 @@ def load_run(directory: Path) -> Run:
     if not (directory / FINISHED).is_file():
         raise UserError(f"{directory} holds no finished run")
     rasters = read_arrays(path) if (path := directory / RASTERS).is_file() else {}
-    records = read_records(directory / RECORDS)
-    return Run(directory, read_config(directory), records, rasters, diverged_in(directory))
+    config, records = read_config(directory), read_records(directory / RECORDS)
+    return Run(directory, config, records, rasters, diverged_in(directory))
 
 
 def diverged_in(directory: Path) -> int | None:
