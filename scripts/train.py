@@ -2,8 +2,10 @@
 
 python scripts/train.py task=spike_matching neuron=escape_noise surrogate=sigmoid seed=3
 python scripts/train.py -m experiment=fig6 neuron=deterministic,escape_noise seed=1,2,3
+python scripts/train.py -m experiment=fig7 hydra/launcher=submitit_slurm --no-wait    # submit the jobs, and end
 """
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from sgtheory.command import report_errors
-from sgtheory.training import RunFailed, count_failures, named_errors, start
+from sgtheory.training import RunFailed, count_failures, named_errors, not_waiting, start
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach report_errors, which makes one sentence of them
 
@@ -31,7 +33,7 @@ def main(config):
 
 
 if __name__ == "__main__":
-    with report_errors():
+    with report_errors(), not_waiting(sys.argv) if "--no-wait" in sys.argv else contextlib.nullcontext():
         try:
             main()
         except RunFailed as first:  # the launcher ends when all runs have ended, with the first failure

@@ -22,7 +22,7 @@ from sgtheory.training._export import export
 from sgtheory.training._records import COLUMNS, FINISHED, Records, Run, load_run, read_config, read_records
 from sgtheory.training._runner import run_task
 from sgtheory.training._start import RunFailed, count_failures, named_errors, start
-from sgtheory.training._sweep import CONF, expand
+from sgtheory.training._sweep import CONF, expand, not_waiting
 
 __all__ = [
     "COLUMNS",
@@ -49,6 +49,7 @@ __all__ = [
     "load_checkpoint",
     "load_run",
     "named_errors",
+    "not_waiting",
     "prepare",
     "read_config",
     "read_records",

@@ -1,6 +1,7 @@
 """The runs in a folder as one table: a row for each configuration, statistics over its seeds."""
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from sgtheory.training._config import fingerprint
 from sgtheory.training._metrics import find_metric
 from sgtheory.training._records import CONFIG, FINISHED, RECORDS, diverged_in, read_config, read_records
 
-TASK, SEED = "task.name", "seed"
+TASK, SEED, CONTENTS = "task.name", "seed", "contents."  # the last one: checksums of files that a setting names
 VALUES = ("run", "metric", "layer", "value")
 STATISTICS = ("n", "mean", "sd", "ci95_low", "ci95_high")
 
@@ -142,11 +143,24 @@ def _values(directory: Path, run: str, task: str, at: str) -> pd.DataFrame:
 def _differing(runs: dict[str, dict], seeds: pd.Series) -> pd.DataFrame:
     """The settings that are not the same in all runs, but for the seed and what always equals it."""
     flat = pd.DataFrame.from_dict({run: _flatten(config) for run, config in runs.items()}, orient="index", dtype=object)
+    flat = _with_names_of_files(flat)
     columns = {key: _comparable(flat[key]) for key in sorted(flat.columns) if key != SEED}
     differ = {
         key: c for key, c in columns.items() if c.nunique(dropna=False) > 1 and _values_of(c) != _values_of(seeds)
     }
     return pd.DataFrame(differ, index=flat.index)
+
+
+def _with_names_of_files(flat: pd.DataFrame) -> pd.DataFrame:
+    """Files by name, with digits of their content, and by whole paths, only where names are not enough."""
+    columns = {key: flat[key] for key in flat if not key.startswith(CONTENTS)}
+    for key in flat.columns.difference(columns):
+        setting, digits = key.removeprefix(CONTENTS), " " + flat[key].str[:8].fillna("")
+        paths = flat[setting].fillna("").astype(str) if setting in flat else pd.Series("", flat.index)
+        names = paths.map(os.path.basename)
+        labels = (names, names + digits, paths + digits)
+        columns[setting] = next(label.str.strip() for label in labels if label.nunique() == (paths + digits).nunique())
+    return pd.DataFrame(columns)
 
 
 def _values_of(column: pd.Series) -> list:

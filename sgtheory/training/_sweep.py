@@ -1,8 +1,10 @@
 """Sweeps: what runs them, and their runs, listed without running them."""
 
+import contextlib
 import importlib.util
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -55,6 +57,39 @@ def plugin(name: str, program: str | None = None) -> str:
     if program and not shutil.which(program):
         raise UserError(f"this hydra/launcher needs {program}, which is not there: start it on a machine that has it")
     return f"hydra_plugins.{name}"
+
+
+class _Submitted(Exception):
+    """The jobs of a sweep are in the queue."""
+
+
+@contextlib.contextmanager
+def not_waiting(arguments: list[str]) -> Iterator[None]:
+    """Within it, a sweep of submitit ends when its jobs are submitted.
+
+    The launcher asks each job for its results when all are submitted, and has no setting for not asking.
+
+    Args:
+        arguments: of the command line; ``--no-wait`` is taken out of them.
+
+    Raises:
+        UserError: if they do not start such a sweep.
+    """
+    arguments.remove("--no-wait")
+    submits = any(argument.startswith("hydra/launcher=submitit_") for argument in arguments)
+    if not submits or not {"-m", "--multirun"} & set(arguments):
+        raise UserError("--no-wait needs -m and hydra/launcher=submitit_slurm: other sweeps run in this process")
+    plugin("hydra_submitit_launcher.submitit_launcher")
+    from submitit import Job
+
+    def results(job: Job) -> None:
+        raise _Submitted(job.job_id.partition("_")[0])
+
+    Job.results = results
+    try:
+        yield
+    except _Submitted as job:
+        print(f"submitted, first job {job}: the same command without --no-wait waits, and continues what was cut")
 
 
 # the files in conf/hydra/launcher are whole without the plugins' schemas of the same names, which only check types

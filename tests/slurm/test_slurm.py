@@ -121,3 +121,16 @@ def test_a_sweep_goes_on_after_a_cancelled_and_a_requeued_job_and_is_collected(s
     assert {(row[rows[0].index("surrogate.beta")], row[rows[0].index("n")]) for row in rows[1:]} >= {
         *((beta, "4") for beta in ("5", "10", "20"))
     }
+
+
+def test_a_sweep_that_is_not_waited_for_goes_on_without_its_command(slurm, train, tmp_path):
+    sweep = [*JOBS, "surrogate.beta=5", "seed=1,2", "trainer.epochs=300", f"runs={tmp_path}"]
+    process = train([*sweep, "--no-wait"], slurm)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    job = output.split()[3].rstrip(":")
+    deadline = time.monotonic() + 300
+    while subprocess.run(["squeue", "--noheader", f"--job={job}"], env=slurm, capture_output=True, text=True).stdout:
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.5)
+    assert len(list(tmp_path.rglob("finished.json"))) == 2

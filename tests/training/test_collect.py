@@ -216,3 +216,23 @@ def test_settings_that_vary_together_are_one_column_in_print_and_all_in_csv(main
     main([str(tmp_path), "--metric", "l2", "--csv", str(tmp_path / "out.csv")])
     assert "with surrogate.beta also differ: trainer.epochs" in capsys.readouterr().out
     assert {"surrogate.beta", "trainer.epochs"} <= set(pd.read_csv(tmp_path / "out.csv").columns)
+
+
+def test_pictures_have_names_and_digits_only_where_they_need_them(tmp_path):
+    def settings(pictures):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        for number, (path, content) in enumerate(pictures):
+            extra = {"contents": {"task.target.image": content}} if path else {}
+            run = make_run(folder, f"r{number}", CURVE, **extra)
+            config = json.loads((run / "config.json").read_text())
+            config["task"]["target"] = {"image": path}
+            (run / "config.json").write_text(json.dumps(config))
+        return collect(folder)[0].settings
+
+    assert settings([("a/one.png", "1" * 64), ("b/two.png", "2" * 64), (None, None)]).to_dict("list") == {
+        "task.target.image": ["one.png", "two.png", ""]
+    }
+    changed = settings([("a/one.png", "1" * 64), ("a/one.png", "2" * 64)])
+    assert changed["task.target.image"].tolist() == ["one.png 11111111", "one.png 22222222"]
+    moved = settings([("a/one.png", "1" * 64), ("b/one.png", "1" * 64)])
+    assert moved["task.target.image"].tolist() == ["a/one.png 11111111", "b/one.png 11111111"]

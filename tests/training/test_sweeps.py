@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import pandas as pd
@@ -21,6 +22,7 @@ from omegaconf import OmegaConf
 from sgtheory.command import Interrupted, one_sentence
 from sgtheory.errors import UserError
 from sgtheory.training import _sweep, expand, run_task
+from sgtheory.training._metrics import find_metric
 
 LAUNCHERS = ("joblib", "submitit_local", "submitit_slurm")
 CORES = len(os.sched_getaffinity(0))
@@ -118,6 +120,54 @@ def test_a_machine_without_slurm_is_named(monkeypatch):
     monkeypatch.setenv("PATH", "")
     with pytest.raises(UserError, match="needs srun, which is not there"):
         _sweep.plugin("hydra_submitit_launcher.submitit_launcher.SlurmLauncher", "srun")
+
+
+def test_a_sweep_that_is_not_waited_for_ends_before_its_jobs(train, tmp_path):
+    require_plugin("submitit_local")
+    process = train("-m", "hydra/launcher=submitit_local", "seed=1", "--no-wait")
+    assert process.wait(timeout=120) == 0
+    assert process.stdout.readline().startswith("submitted, first job")
+    assert not list((tmp_path / "runs").rglob("finished.json"))  # they wait for the file go
+    (tmp_path / "go").touch()
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "runs").rglob("finished.json")):
+        assert time.monotonic() < deadline, "nothing happened"
+        time.sleep(0.1)
+    assert records(tmp_path)[0] == [course(1)]
+
+
+@pytest.mark.parametrize("arguments", [["-m", "hydra/launcher=joblib"], ["hydra/launcher=submitit_local"]])
+def test_what_is_not_submitted_must_be_waited_for(arguments):
+    with pytest.raises(UserError, match="--no-wait needs -m and"), _sweep.not_waiting([*arguments, "--no-wait"]):
+        pass
+
+
+def test_the_sweep_file_of_wandb_makes_commands_that_can_be_given(tmp_path, monkeypatch):
+    """The command that an agent of wandb runs for each choice of parameters, made by wandb itself."""
+    agent = pytest.importorskip("wandb.wandb_agent")
+    monkeypatch.chdir(tmp_path)
+    for name in ("WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH"):
+        monkeypatch.setenv(name, "")  # the agent sets them, and they are to go with the test
+    sweep = OmegaConf.to_container(OmegaConf.load(ROOT / "scripts" / "wandb_sweep.yaml"))
+    assert (ROOT / sweep["program"]).is_file()
+    ran = []
+    monkeypatch.setattr(agent, "AgentProcess", lambda command, **_: ran.append(command) or types.SimpleNamespace())
+    made = agent.Agent.__new__(agent.Agent)
+    made._sweep_command, made._function, made._in_jupyter = sweep["command"], None, False
+    made._forward_signals, made._run_processes = False, {}
+    for extreme in (0, -1):
+        values = {}
+        for key, choice in sweep["parameters"].items():
+            values[key] = {"value": [*choice.get("values", [choice.get("value", choice.get("min"))])][extreme]}
+        made._command_run({"run_id": "a1", "program": sweep["program"], "args": values})
+        env, python, program, *overrides = ran[-1]
+        assert (env, python, program) == ("/usr/bin/env", "python", "scripts/train.py")
+        (config,) = expand(overrides)
+        assert config.surrogate.beta == values["surrogate.beta"]["value"]
+        assert config.neuron.mode == values["neuron"]["value"]
+        assert config.logger.mode == "online"
+    metric = sweep["metric"]["name"].removesuffix(".min")
+    assert find_metric("spike_matching", *reversed(metric.split("/"))).summary.split(",")[0] == "min"
 
 
 def test_runs_of_joblib_share_the_cores(train, tmp_path):
