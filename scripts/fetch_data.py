@@ -1,6 +1,7 @@
 """Download the data that this package does not contain.
 
     python scripts/fetch_data.py shd            # Spiking Heidelberg Digits, 155 MB, CC BY 4.0
+    python scripts/fetch_data.py ssc            # Spiking Speech Commands, about 2 GB, CC BY 4.0
     python scripts/fetch_data.py radcliffe      # the authors' own target picture
 
 Files that are there already are checked and kept, and an interrupted download goes on where it ended. Proxies are taken
@@ -19,26 +20,26 @@ from sgtheory.data import fetch_radcliffe, fetch_shd, load_shd
 from sgtheory.errors import UserError
 
 SETTINGS = {
-    "data.dir=FOLDER": "where the files go (shd: data/shd, radcliffe: data)",
-    "data.base_url=URL": "another server: the folder (shd) or repository (radcliffe) at URL",
-    "data.md5sums=FILE": "sums of that server's files, as md5sum prints them (default: those of SHD)",
+    "data.dir=FOLDER": "where the files go (shd: data/shd, ssc: data/ssc, radcliffe: data)",
+    "data.base_url=URL": "another server: the folder (shd, ssc) or repository (radcliffe) at URL",
+    "data.md5sums=FILE": "sums of that server's files, as md5sum prints them (default: the official ones)",
 }
 
 
 def main(arguments: list[str]) -> None:
-    (what,), settings = parse(__doc__, {"WHAT": "shd or radcliffe"}, SETTINGS, arguments)
-    if what == "shd":
+    (what,), settings = parse(__doc__, {"WHAT": "shd, ssc or radcliffe"}, SETTINGS, arguments)
+    if what in ("shd", "ssc"):
         options = {"servers": [settings["data.base_url"]]} if "data.base_url" in settings else {}
         if "data.md5sums" in settings:
             options["sums"] = read_sums(Path(settings["data.md5sums"]))
         with progress_bar() as show:
-            files = fetch_shd(settings.get("data.dir", "data/shd"), progress=show, **options)
+            files = fetch_shd(settings.get("data.dir", f"data/{what}"), progress=show, name=what, **options)
         for file in files:
             data = load_shd(file)
             print(f"{file}: {data.name}, {len(data)} samples")
     elif what == "radcliffe":
         if "data.md5sums" in settings:
-            raise UserError("data.md5sums is a setting of shd: the picture is checked by its size")
+            raise UserError("data.md5sums is a setting of shd and ssc: the picture is checked by its size")
         options = {"server": settings["data.base_url"]} if "data.base_url" in settings else {}
         with progress_bar() as show:
             file = fetch_radcliffe(
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> None:
             )
         print(f"{file}: 189 x 200 pixels")
     else:
-        raise UserError(f"{what!r} cannot be fetched: choose shd or radcliffe")
+        raise UserError(f"{what!r} cannot be fetched: choose shd, ssc or radcliffe")
 
 
 @contextlib.contextmanager

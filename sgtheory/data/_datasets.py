@@ -10,23 +10,25 @@ from pathlib import Path
 import numpy as np
 
 from sgtheory.data._randman import randman
-from sgtheory.data._shd import SpikeDataset, load_shd, md5
+from sgtheory.data._shd import SHD_FILES, SpikeDataset, load_shd, md5
 from sgtheory.data._spoken_digits import NAME as SPOKEN_DIGITS
 from sgtheory.data._spoken_digits import VERSION as SPOKEN_DIGITS_VERSION
 from sgtheory.data._spoken_digits import Progress, spoken_digits
 from sgtheory.errors import ParameterError, UserError, require_choice
 from sgtheory.files import user_path
 
-DATASETS = ("auto", "shd", "spoken_digits", "randman")
+DATASETS = ("auto", *SHD_FILES, "spoken_digits", "randman")
 
 
 @dataclass(frozen=True)
 class OpenedDataset:
-    """A training and a test set, and a sentence for the user if they are not those that were asked for."""
+    """A training and a test set, a sentence for the user if they are not those that were asked for, and a validation
+    set if its authors have put one aside."""
 
     train: SpikeDataset
     test: SpikeDataset
     note: str | None = None
+    validation: SpikeDataset | None = None
 
     @property
     def name(self) -> str:
@@ -40,15 +42,15 @@ def open_dataset(
     """Load a data set, or make it.
 
     Args:
-        name: ``"shd"``: the files in ``dir`` or its folder ``shd``; ``"spoken_digits"``: made, once, in the
-            folder ``spoken_digits`` of ``dir``; ``"randman"``: made, not stored; ``"auto"``: SHD if it is there,
+        name: ``"shd"``, ``"ssc"``: the files in ``dir`` or its folder of that name; ``"spoken_digits"``: made, once, in
+            the folder ``spoken_digits`` of ``dir``; ``"randman"``: made, not stored; ``"auto"``: SHD if it is there,
             else spoken digits and a note that says so.
         dir: where data sets are kept.
         progress: of :func:`spoken_digits`.
-        settings: of :func:`spoken_digits` or :func:`randman`; SHD has none.
+        settings: of :func:`spoken_digits` or :func:`randman`; the others have none.
 
     Raises:
-        UserError: if the name is unknown, SHD is not there, or a file cannot be used.
+        UserError: if the name is unknown, the files are not there, or a file cannot be used.
     """
     _check(name, dir, settings)
     directory = user_path(dir)
@@ -56,14 +58,16 @@ def open_dataset(
         return OpenedDataset(*randman(**settings))
     if not os.path.isdir(directory) and directory != Path("data"):
         raise UserError(f"data.dir = {directory}: there is no such folder")
-    if name in ("auto", "shd"):
-        if files := _find_shd(directory):
-            train, test = map(load_shd, files)
-            return OpenedDataset(train, _with_classes_of(train, test, files[1]))
-        missing = f"SHD is not in {directory} or {directory / 'shd'}"
-        if name == "shd":
+    if name in ("auto", *SHD_FILES):
+        wanted = "shd" if name == "auto" else name
+        if files := _find(wanted, directory):
+            train = load_shd(files[0])
+            *validation, test = (_with_classes_of(train, load_shd(path), path) for path in files[1:])
+            return OpenedDataset(train, test, None, *validation)
+        missing = f"{wanted.upper()} is not in {directory} or {directory / wanted}"
+        if name != "auto":
             raise UserError(
-                f"{missing}: `python scripts/fetch_data.py shd` downloads it, or name its folder (data.dir)"
+                f"{missing}: `python scripts/fetch_data.py {name}` downloads it, or name its folder (data.dir)"
             )
         note = f"{missing}: using {SPOKEN_DIGITS} instead; `python scripts/fetch_data.py shd` downloads SHD (155 MB)"
     else:
@@ -73,7 +77,7 @@ def open_dataset(
 
 
 def _with_classes_of(train: SpikeDataset, test: SpikeDataset, path: Path) -> SpikeDataset:
-    """The test set in ``path`` with the labels that the classes of the same names have in the training set."""
+    """The test or validation set in ``path`` with the labels that classes of these names have in the training set."""
     if test.keys == train.keys:
         return test
     numbers = {name: number for number, name in enumerate(train.keys)}
@@ -94,8 +98,10 @@ def identify_dataset(name: str = "auto", dir: str | os.PathLike = "data", **sett
         UserError: for an unknown name.
     """
     _check(name, dir, settings)
-    if name in ("auto", "shd") and (files := _find_shd(user_path(dir))):
-        return {"name": "shd", **{part: _md5(path) for part, path in zip(("train", "test"), files, strict=True)}}
+    stored = "shd" if name == "auto" else name
+    if stored in SHD_FILES and (files := _find(stored, user_path(dir))):
+        parts = (stem.removeprefix(f"{stored}_") for stem in SHD_FILES[stored])
+        return {"name": stored, **{part: _md5(path) for part, path in zip(parts, files, strict=True)}}
     defaults = _defaults(name)
     version = {} if name == "randman" else {"version": SPOKEN_DIGITS_VERSION}
     return {"name": "spoken_digits" if name == "auto" else name, **defaults, **version, **settings}
@@ -111,7 +117,7 @@ def _check(name: str, dir: str | os.PathLike, settings: dict) -> None:
     require_choice(DATASETS, name=name)
     if not isinstance(dir, str | os.PathLike):
         raise ParameterError("dir", dir, "must be a folder")
-    known = [] if name == "shd" else list(_defaults(name))
+    known = [] if name in SHD_FILES else list(_defaults(name))
     for setting, value in settings.items():
         if setting not in known:
             raise ParameterError(setting, value, f"is not a setting of {name}, which has {', '.join(known) or 'none'}")
@@ -127,12 +133,12 @@ def _cached_md5(path: Path, size: int, modified: int) -> str:
     return md5(path)
 
 
-def _find_shd(directory: Path) -> list[Path] | None:
-    """Training and test file of SHD, unpacked or not, if both are there."""
-    for folder in (directory, directory / "shd"):
+def _find(name: str, directory: Path) -> list[Path] | None:
+    """The files of SHD or SSC, unpacked or not, if all are there."""
+    for folder in (directory, directory / name):
         found = [
             next(filter(os.path.isfile, (folder / f"{stem}.h5{suffix}" for suffix in ("", ".gz", ".zip"))), None)
-            for stem in ("shd_train", "shd_test")
+            for stem in SHD_FILES[name]
         ]
         if all(found):
             return found

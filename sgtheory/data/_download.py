@@ -12,11 +12,10 @@ import urllib3
 from filelock import FileLock
 from PIL import Image
 
-from sgtheory.data._shd import SHD_MD5, load_shd, md5
+from sgtheory.data._shd import SHD_FILES, SHD_MD5, load_shd, md5
 from sgtheory.errors import UserError
 
 SHD_SERVERS = ("https://zenkelab.org/datasets", "https://compneuro.net/datasets")
-SHD_SPLITS = ("shd_train.h5", "shd_test.h5")
 SHD_SUFFIXES = (".gz", ".zip", "")  # in the order of preference
 RADCLIFFE_SERVER = "https://raw.githubusercontent.com/fmi-basel/surrogate-gradient-theory/main"
 RADCLIFFE_FILE = "Spike_train_matching/experiments/dataset/oxford.png"
@@ -161,9 +160,10 @@ def fetch_shd(
     servers: Iterable[str] = SHD_SERVERS,
     sums: Mapping[str, str] = SHD_MD5,
     progress: Progress | None = None,
+    name: str = "shd",
     **settings,
 ) -> list[Path]:
-    """Fetch the training and the test set of SHD (155 MB) into ``directory`` and check their MD5 sums.
+    """Fetch the files of SHD (155 MB) or SSC (about 2 GB) into ``directory`` and check their MD5 sums.
 
     A file that is there already, packed or not, is kept. Of each server the ``.gz``, the ``.zip`` and the unpacked
     file are tried in turn, then the next server.
@@ -173,19 +173,21 @@ def fetch_shd(
         servers: addresses of the folders that hold the files.
         sums: MD5 sum of each file by name; by default those that the authors publish.
         progress, settings: of :func:`download`.
+        name: ``"shd"`` or ``"ssc"``.
 
     Returns:
-        The two files.
+        The files, that of the training set first.
 
     Raises:
         UserError: if a file of that name is there, but is another one.
         DownloadError: if a file could not be fetched.
     """
     directory = Path(directory)
-    present = [_present(directory, name, sums) for name in SHD_SPLITS]
+    names = [f"{stem}.h5" for stem in SHD_FILES[name]]
+    present = [_present(directory, file, sums) for file in names]
     return [
-        path or _fetch(directory, name, servers, sums, progress, settings)
-        for name, path in zip(SHD_SPLITS, present, strict=True)
+        path or _fetch(directory, file, servers, sums, progress, settings)
+        for file, path in zip(names, present, strict=True)
     ]
 
 
@@ -194,7 +196,8 @@ def _present(directory: Path, name: str, sums: Mapping[str, str]) -> Path | None
         if path.exists():
             if md5(path) != sums.get(path.name):
                 raise UserError(
-                    f"{path} is there, but its MD5 sum is not that of the file of SHD: remove it or name another folder"
+                    f"{path} is there, but its MD5 sum is not that of the file of {name[:3].upper()}: "
+                    "remove it or name another folder"
                 )
             return path
     return None

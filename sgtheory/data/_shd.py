@@ -1,6 +1,6 @@
-"""Labelled spike trains, and the HDF5 format of the Spiking Heidelberg Digits (SHD).
+"""Labelled spike trains, and the HDF5 format of the Spiking Heidelberg Digits (SHD) and Spiking Speech Commands (SSC).
 
-SHD: B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke, "The Heidelberg Spiking Data Sets for the Systematic
+SHD, SSC: B. Cramer, Y. Stradmann, J. Schemmel and F. Zenke, "The Heidelberg Spiking Data Sets for the Systematic
 Evaluation of Spiking Neural Networks", IEEE TNNLS 33(7), 2022; CC BY 4.0. A file holds ``spikes/times`` (for each
 sample an array of float16, in seconds), ``spikes/units`` (uint16), ``labels``, and in ``extra`` the ``speaker`` of each
 sample and the names of the classes, ``keys``.
@@ -27,6 +27,7 @@ SHD_KEYS = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
     *("null", "eins", "zwei", "drei", "vier", "fuenf", "sechs", "sieben", "acht", "neun"),
 )
+SHD_FILES = {"shd": ("shd_train", "shd_test"), "ssc": ("ssc_train", "ssc_valid", "ssc_test")}  # the training set first
 SHD_MD5 = {
     "shd_train.h5": "8e9877c85f29a28dd353ea6a54402667",
     "shd_train.h5.gz": "d47c9825dee33347913e8ce0f2be08b0",
@@ -34,6 +35,9 @@ SHD_MD5 = {
     "shd_test.h5": "207ad1295a0ab611e22d1734989c254e",
     "shd_test.h5.gz": "3062a80ec0c5719404d5b02e166543b1",
     "shd_test.h5.zip": "1503a5064faa34311c398fb0a1ed0a6f",
+    "ssc_train.h5.zip": "d102be95e7144fcc0553d1f45ba94170",
+    "ssc_valid.h5.zip": "b4eee3516a4a90dd0c71a6ac23a8ae43",
+    "ssc_test.h5.zip": "a35ff1e9cffdd02a20eb850c17c37748",
 }
 EVENT_ARRAYS = {"times": "f", "units": "iu", "offsets": "iu", "labels": "iu", "speakers": "iu"}  # kinds of dtypes
 SAMPLES_AT_ONCE = 16  # read together; bounds the memory that a file needs which is refused
@@ -157,6 +161,33 @@ class SpikeDataset:
             channels,
         )
 
+    @classmethod
+    def from_tonic(cls, dataset, name: str):
+        """From a data set of tonic whose sensor has one row, such as ``tonic.datasets.SHD``.
+
+        Args:
+            dataset: of pairs (events, label), events with fields ``t`` (microseconds) and ``x`` (channel).
+            name: of the data set, as it is to appear in figures.
+
+        Raises:
+            UserError: naming what does not fit.
+        """
+        sensor = getattr(dataset, "sensor_size", None)
+        if not isinstance(sensor, tuple) or sensor[1:] != (1, 1):
+            raise ParameterError("dataset.sensor_size", sensor, "must be (channels, 1, 1)")
+        samples = [dataset[i] for i in range(len(dataset))]
+        labels = np.array([label for _, label in samples], np.int64)
+        keys = getattr(dataset, "classes", range(labels.max(initial=0) + 1))
+        return cls.from_samples(
+            [1e-6 * events["t"] for events, _ in samples],
+            [events["x"] for events, _ in samples],
+            labels,
+            [key.decode() if isinstance(key, bytes) else str(key) for key in keys],
+            name,
+            getattr(dataset, "speaker", None),
+            sensor[0],
+        )
+
     def bin(self, indices, steps: int, dt: float, duration: float | None = None) -> np.ndarray:
         """Spikes of some samples on a grid of time steps: 1 if the channel has any event in [n dt, (n + 1) dt).
 
@@ -268,11 +299,11 @@ def load_shd(path: str | os.PathLike, name: str | None = None, channels: int | N
 def dataset_name(path: Path, stored: str | None = None) -> str:
     """What the data in ``path`` are to be called.
 
-    "SHD" only if the MD5 sum is that of the official file. Otherwise the name ``stored`` in the file, else the first
-    heading of a README.md beside it, else "SHD format, " and the name of its directory.
+    "SHD" or "SSC" only if the MD5 sum is that of the official file. Otherwise the name ``stored`` in the file, else the
+    first heading of a README.md beside it, else "SHD format, " and the name of its directory.
     """
     if path.name in SHD_MD5 and md5(path) == SHD_MD5[path.name]:
-        return "SHD"
+        return path.name[:3].upper()
     if stored:
         return stored
     readme = path.parent / "README.md"

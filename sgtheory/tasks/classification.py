@@ -153,7 +153,12 @@ class Classification:
         except ParameterError as error:
             raise ParameterError(f"data.{error.name}", error.value, error.allowed) from None
         self.classes = len(self.data.train.keys)
-        self.training, self.validation = self.data.train.split(s.validation_fraction, s.split_seed)
+        if self.data.validation is None:
+            self.training, self.validation = self.data.train.split(s.validation_fraction, s.split_seed)
+            self.validated = self.data.train
+        else:
+            self.validated = self.data.validation
+            self.training, self.validation = np.arange(len(self.data.train)), np.arange(len(self.validated))
         self.test = np.arange(len(self.data.test))
         if not len(self.training):
             raise UserError(f"{self.data.name} has {len(self.data.train)} training sample: none is left to train on")
@@ -296,7 +301,7 @@ class Classification:
 
     def _validate(self, epoch: int) -> list[tuple[str, str, float]]:
         noise = self.noise.at(stream=VALIDATION, draw=epoch)
-        sums, counts, _ = self._evaluate(self.data.train, self.validation, self.escape, noise)
+        sums, counts, _ = self._evaluate(self.validated, self.validation, self.escape, noise)
         means = sums.means()
         rows = [(metric, "validation", means[metric]) for metric in ("loss", "accuracy")]
         rates = [count / (self.steps * self.dt) for count in counts]
@@ -305,7 +310,7 @@ class Classification:
     def _measure_variability(self, epoch: int) -> list[tuple[str, str, float]]:
         """Loss and accuracy in the other neuron mode, and Fano factors if spiking is stochastic."""
         noise = self.noise.at(stream=OTHER_MODE, draw=epoch)
-        means = self._evaluate(self.data.train, self.validation, self.other_escape, noise)[0].means()
+        means = self._evaluate(self.validated, self.validation, self.other_escape, noise)[0].means()
         rows = [(f"{metric}_other_mode", "validation", means[metric]) for metric in ("loss", "accuracy")]
         if self.own_mode == "escape_noise":
             noise = self.noise.at(stream=REPEATED, draw=epoch)

@@ -29,7 +29,7 @@ def evaluate(directory: Path, data: dict) -> tuple[pd.DataFrame, dict[str, np.nd
         UserError: if a file is missing or is not what it should be, or the data are not those of the run.
     """
     parts, run = read_config(directory), load_run(directory)
-    made = {} if parts["data"]["name"] == "shd" else {k: v for k, v in parts["data"].items() if k != "version"}
+    made = {} if parts["data"]["name"] in ("shd", "ssc") else {k: v for k, v in parts["data"].items() if k != "version"}
     config = OmegaConf.create(parts | {"data": {"name": parts["data"]["name"], **made, **data}})
     found = identity(config)["data"]
     if found != parts["data"]:

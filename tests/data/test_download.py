@@ -200,6 +200,17 @@ def test_shd_in_whatever_form_the_server_has(server, tmp_path, shd, suffix):
     assert len(server.requests) == asked  # what is there is not fetched again
 
 
+def test_speech_commands_are_three_files(server, tmp_path, shd):
+    content = shd[0]["shd_test.h5"]
+    server.files = {f"/ssc_{part}.h5": content for part in ("train", "valid", "test")}
+    sums = {name[1:]: hashlib.md5(content).hexdigest() for name in server.files}
+    found = fetch_shd(tmp_path, [server.url], sums, name="ssc", **FAST)
+    assert [path.name for path in found] == ["ssc_train.h5", "ssc_valid.h5", "ssc_test.h5"]
+    with pytest.raises(DownloadError, match=r"ssc_train.h5 could not be downloaded .*HTTP 404"):
+        fetch_shd(tmp_path / "official", [server.url], name="ssc", **FAST)
+    assert server.requests[-1][0] == "/ssc_train.h5.zip"  # the one form whose sum is known
+
+
 def test_the_mirror_is_used_and_gets_only_what_is_missing(server, tmp_path, shd):
     files, sums = shd
     with Server() as mirror:

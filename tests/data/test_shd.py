@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgtheory.data import SpikeDataset, _shd, load_shd, open_dataset, write_shd
+from sgtheory.data import SpikeDataset, _shd, identify_dataset, load_shd, open_dataset, write_shd
 from sgtheory.errors import ParameterError, UserError
 
 REGENERATED = Path(__file__).parents[3] / "shared" / "shd_regenerated"
@@ -50,6 +50,66 @@ def packed(path, how):
             archive.write(path, path.name)
     path.unlink()
     return target
+
+
+def test_speech_commands_have_a_validation_set_of_their_own(tmp_path):
+    keys = [f"word{k}" for k in range(35)]
+    for part, labels in (("train", range(35)), ("valid", [34, 2]), ("test", [1, 33, 0])):
+        times = [[0.1 * k] for k in range(len(labels))]
+        shd_file(
+            tmp_path / f"ssc_{part}.h5", times, [[699]] * len(labels), labels, keys[::-1] if part == "valid" else keys
+        )
+    packed(tmp_path / "ssc_train.h5", "zip")
+    data = open_dataset("ssc", tmp_path)
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [35, 2, 3]
+    assert data.validation.labels.tolist() == [0, 32]  # by the names of the classes, whose order is another
+    assert data.train.keys == data.validation.keys == data.test.keys == tuple(keys)
+    identity = identify_dataset("ssc", tmp_path)
+    assert (identity["name"], set(identity)) == ("ssc", {"name", "train", "valid", "test"})
+    (tmp_path / "ssc_valid.h5").unlink()
+    with pytest.raises(UserError, match=r"SSC is not in .*fetch_data\.py ssc"):
+        open_dataset("ssc", tmp_path)
+
+
+class OfTonic:
+    """A data set as tonic has it."""
+
+    sensor_size, classes, speaker = (700, 1, 1), [b"zwei", b"eins"], [4, 5, 6]
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, i):
+        events = np.zeros(len(TIMES[i]), [("t", int), ("x", int), ("p", int)])
+        events["t"], events["x"] = [1e6 * t for t in TIMES[i]], UNITS[i]
+        return events, [0, 1, 1][i]
+
+
+def same_but_for_a_microsecond(a, b):
+    assert (a.keys, a.channels) == (b.keys, b.channels)
+    for field in ("units", "offsets", "labels", "speakers"):
+        np.testing.assert_array_equal(getattr(a, field), getattr(b, field))
+    np.testing.assert_allclose(a.times, b.times, rtol=0, atol=1.1e-6)
+
+
+def test_data_sets_of_tonic_are_converted():
+    made = SpikeDataset.from_samples(TIMES, UNITS, [0, 1, 1], ["zwei", "eins"], "mine", [4, 5, 6])
+    same_but_for_a_microsecond(SpikeDataset.from_tonic(OfTonic(), "mine"), made)
+    camera = OfTonic()
+    camera.sensor_size = (34, 34, 2)
+    with pytest.raises(ParameterError, match=r"dataset.sensor_size = \(34, 34, 2\): must be"):
+        SpikeDataset.from_tonic(camera, "mine")
+    with pytest.raises(ParameterError, match=r"dataset.sensor_size"):
+        SpikeDataset.from_tonic([], "mine")
+
+
+def test_the_digits_of_tonic_are_ours(tmp_path, monkeypatch):
+    """Its files are read as they are, and its data set is converted to the same events."""
+    tonic = pytest.importorskip("tonic.datasets")
+    monkeypatch.setattr(tonic.SHD, "_check_exists", lambda self: True)
+    (tmp_path / "SHD").mkdir()
+    file = shd_file(tmp_path / "SHD" / "shd_train.h5", [[t for t in row if t] for row in TIMES])
+    same_but_for_a_microsecond(SpikeDataset.from_tonic(tonic.SHD(str(tmp_path)), "SHD"), load_shd(file))
 
 
 @pytest.mark.parametrize("how", ["h5", "gz", "zip"])

@@ -334,6 +334,25 @@ def test_subsets_and_splits_follow_from_their_seed():
     assert np.array_equal(some.validation, made.validation)
 
 
+def test_speech_commands_are_validated_on_their_own_validation_set(tmp_path):
+    rng = np.random.default_rng(3)
+    for part, samples in (("train", 40), ("valid", 7), ("test", 9)):
+        times, units = ([values] * samples for values in (np.sort(rng.random(30)) / 10, rng.integers(0, 12, 30)))
+        data = SpikeDataset.from_samples(times, units, np.arange(samples) % 3, ["a", "b", "c"], "words", channels=12)
+        write_shd(tmp_path / f"ssc_{part}.h5", data)
+    others = [override for override in SMALL if not override.startswith("data")]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[*others, "data=ssc", f"data.dir={tmp_path}", "trainer.epochs=1"])
+    made, _ = prepare(config)
+    assert (len(made.training), len(made.validation), len(made.test)) == (40, 7, 9)
+    sums, *_ = made._evaluate(made.data.validation, np.arange(7), made.escape, made.noise.at(stream=300, draw=0))
+    rows = {row[:2]: row[2] for row in made.start()}
+    assert rows["loss", "validation"] == sums.means()["loss"]
+    run_task(made, 1, tmp_path / "run", identity(config), 1e9)
+    table, _ = evaluate(tmp_path / "run", {"dir": str(tmp_path)})
+    assert (table.value == table.recorded).all()
+
+
 def test_350_steps_or_349():
     def steps(*overrides):
         return task("task.duration=0.7", *overrides).steps
