@@ -28,7 +28,7 @@ SWEEP := hydra/launcher=joblib $(addprefix hydra.launcher.n_jobs=,$(JOBS))
 PROCESSES := $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1))
 
 .DEFAULT_GOAL := help
-.PHONY: help theory $(THEORY) $(BEYOND) $(TRAINED) claims report tables test test-slow test-machines $(MACHINES:%=test-as-%) torture lint doctor benchmark clean
+.PHONY: help theory $(THEORY) $(BEYOND) $(TRAINED) claims report tables test test-slow test-machines $(MACHINES:%=test-as-%) torture lint doctor benchmark cuda-check clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -91,6 +91,10 @@ doctor: $(READY) ## what a bug report needs, and what to do about each problem
 
 benchmark: $(READY) ## time and memory, side by side with plain PyTorch loops
 	$(RUN) scripts/benchmark.py spike_matching
+
+# needs no environment: the torch, triton, numpy and numba of the machine are enough
+cuda-check: ## with a GPU: check and time everything on it (ten minutes); results in cuda-check.json
+	$(or $(wildcard $(RUN)),$(PYTHON)) scripts/cuda_check.py $(if $(QUICK),--quick)
 
 clean: ## remove the environment and caches; never data, runs or figures
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis

@@ -20,8 +20,6 @@ import time
 
 import numpy as np
 from benchmark_cases import CASES, GPU_CASES, Case
-from rich.console import Console
-from rich.table import Table
 
 LEAST_SECONDS, MOST_CALLS = 3.0, 500
 
@@ -98,7 +96,10 @@ def run_suite(suite: str, cases: dict[str, Case], threads: int | None, device: s
     return list(results.values())
 
 
-def table(results: list[dict], compared: str = "times faster than naive") -> Table:
+def table(results: list[dict], compared: str = "times faster than naive"):
+    """The results as a table of rich."""
+    from rich.table import Table  # not needed where the cases alone are run
+
     rows = Table("case", "median (ms)", "quartiles (ms)", "peak (MB)", compared)
     for r in results:
         if "not_installed" in r:
@@ -137,6 +138,8 @@ def main() -> None:
         print(json.dumps(results, indent=1))
     else:
         compared = {"compared": "share of the idle speed"} if options.suite == "load" else {}
+        from rich.console import Console
+
         Console().print(table(results, **compared))
 
 

@@ -115,18 +115,21 @@ def lif_layer(
     return work
 
 
-def layer_of_another_package(package: str, samples: int = 50, steps: int = 350, neurons: int = 1088) -> Callable:
+def layer_of_another_package(
+    package: str, device: str = "cpu", samples: int = 50, steps: int = 350, neurons: int = 1088
+) -> Callable:
     """The nearest that another package has to :func:`lif_layer`: deterministic, reset to zero, a synapse that decays
     exponentially, a surrogate with the shape of SuperSpike where there is one; time first, which is what they want.
     """
     import torch
 
-    inputs, gradient = layer_data(samples, steps, neurons, time_first=True)
+    inputs, gradient = layer_data(samples, steps, neurons, device, time_first=True)
     membrane_decay, synaptic_decay = math.exp(-2 / 20), math.exp(-2 / 10)
     if package == "snntorch":
         from snntorch import Synaptic, surrogate
 
         layer = Synaptic(synaptic_decay, membrane_decay, spike_grad=surrogate.fast_sigmoid(10), reset_mechanism="zero")
+        layer = layer.to(device)
 
         def forward():
             current, potential = layer.reset_mem()
@@ -140,7 +143,7 @@ def layer_of_another_package(package: str, samples: int = 50, steps: int = 350, 
         from norse.torch import LIF, LIFParameters
 
         rates = {"tau_syn_inv": torch.tensor(1 / 10e-3), "tau_mem_inv": torch.tensor(1 / 20e-3)}
-        layer = LIF(LIFParameters(**rates, method="super", alpha=torch.tensor(10.0)), dt=2e-3)
+        layer = LIF(LIFParameters(**rates, method="super", alpha=torch.tensor(10.0)), dt=2e-3).to(device)
 
         def forward():
             return layer(inputs)[0]
@@ -150,7 +153,7 @@ def layer_of_another_package(package: str, samples: int = 50, steps: int = 350, 
         from spikingjelly.activation_based.layer import SynapseFilter
 
         membrane = neuron.LIFNode(1 / (1 - membrane_decay), surrogate_function=surrogate.SoftSign(), step_mode="m")
-        layer = torch.nn.Sequential(SynapseFilter(1 / (1 - synaptic_decay), step_mode="m"), membrane)
+        layer = torch.nn.Sequential(SynapseFilter(1 / (1 - synaptic_decay), step_mode="m"), membrane).to(device)
 
         def forward():
             functional.reset_net(layer)
@@ -163,22 +166,14 @@ def layer_of_another_package(package: str, samples: int = 50, steps: int = 350, 
     return work
 
 
-def conv_snn(
-    mode: str = "deterministic",
-    backend: str = "auto",
-    device: str = "cpu",
-    samples: int = 400,
-    steps: int = 349,
-    channels: int = 700,
-    recompute: bool = False,
-) -> Callable:
-    """Forward, backward and update of the SHD network (Table 3), with the input rate of 8000 spikes a sample.
+def shd_network(mode: str, device: str, samples: int, steps: int, channels: int) -> tuple:
+    """The SHD network (Table 3) with the input rate of 8000 spikes a sample: what ``spiking_network`` takes.
 
     The weights are those of the deterministic initialisation in both modes.
     """
     import torch
 
-    from sgtheory.lif import Layer, Noise, Readout, spiking_network
+    from sgtheory.lif import Layer, Readout
     from sgtheory.neurons import LIFParameters, SigmoidEscape, Step, SuperSpike
 
     generator = torch.Generator().manual_seed(0)
@@ -192,18 +187,35 @@ def conv_snn(
     recurrent = [normal(0.201, 16, 16, 5), normal(0.140, 32, 32, 5), normal(0.098, 64, 64, 5)]
     positions = channels
     for layer, weight in zip(layers, weights, strict=True):
-        positions = (positions - weight.shape[-1]) // layer.stride + 1
+        positions = layer.positions(positions, weight.shape[-1])
     readout_weight = normal(0.056, 20, 64 * positions)
     readout = Readout(LIFParameters(0.7, 10e-3, 2e-3))
     rate = 8000 / (349 * 700)
     inputs = (torch.rand(samples, steps, channels, generator=generator) < rate).to(torch.uint8).to(device)
-    labels = torch.randint(20, (samples,), generator=generator).to(device)
+    return inputs, layers, weights, recurrent, readout, readout_weight
+
+
+def conv_snn(
+    mode: str = "deterministic",
+    backend: str = "auto",
+    device: str = "cpu",
+    samples: int = 400,
+    steps: int = 349,
+    channels: int = 700,
+    recompute: bool = False,
+) -> Callable:
+    """Forward, backward and update of the SHD network."""
+    import torch
+
+    from sgtheory.lif import Noise, spiking_network
+
+    network = shd_network(mode, device, samples, steps, channels)
+    _, _, weights, recurrent, _, readout_weight = network
+    labels = torch.randint(20, (samples,), generator=torch.Generator().manual_seed(1)).to(device)
     optimiser = torch.optim.SGD([*weights, *recurrent, readout_weight], lr=0.0)
 
     def work():
-        potentials, counts = spiking_network(
-            inputs, layers, weights, recurrent, readout, readout_weight, Noise(1), backend, recompute
-        )
+        potentials, counts = spiking_network(*network, Noise(1), backend, recompute)
         loss = torch.nn.functional.cross_entropy(potentials.amax(dim=1), labels)
         loss = loss + 0.01 * sum(torch.relu(count - 7).square().mean() for count in counts)
         optimiser.zero_grad()

@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
-from threadpoolctl import ThreadpoolController
 
 import sgtheory
 
@@ -157,8 +156,10 @@ def share_tasks(kernel: Callable, tasks: int, size: int, *arguments: object) -> 
 
 
 @cache
-def blas() -> ThreadpoolController:
+def blas():
     """The BLAS libraries of the process, looked up once; scipy's is the one that compiled matrix products call."""
+    from threadpoolctl import ThreadpoolController  # what runs on a GPU alone does without
+
     importlib.import_module("scipy.linalg.cython_blas")
     return ThreadpoolController()
 

@@ -206,6 +206,25 @@ class SpikeDataset:
         Raises:
             ParameterError: if an index is not one of a sample, or a number is out of range.
         """
+        indices, limit = self._checked(indices, steps, dt, duration)
+        binned = np.zeros((len(indices), steps, self.channels), np.uint8)
+        _bin(self.times, self.units, self.offsets, indices, float(dt), limit, binned)
+        return binned
+
+    def places(self, indices, steps: int, dt: float, duration: float | None = None) -> np.ndarray:
+        """Where :meth:`bin` has ones: indices into its flattened result, one for each event, int32 or int64 [events].
+
+        Several events in one step and channel have the same place. Arguments and errors are those of :meth:`bin`.
+        """
+        indices, limit = self._checked(indices, steps, dt, duration)
+        events = int((self.offsets[indices + 1] - self.offsets[indices]).sum())
+        small = len(indices) * steps * self.channels < 2**31
+        places = np.empty(events, np.int32 if small else np.int64)
+        arguments = self.times, self.units, self.offsets, indices, float(dt), limit
+        return places[: _locate(*arguments, steps, self.channels, places)]
+
+    def _checked(self, indices, steps, dt, duration) -> tuple[np.ndarray, float]:
+        """Indices of samples, int64, and the time from which on events are left out."""
         require_count(steps=steps)
         require_positive(dt=dt)
         if duration is not None:
@@ -216,11 +235,7 @@ class SpikeDataset:
         if indices.size and not (0 <= indices.min() and indices.max() < len(self)):
             given = [int(indices.min()), int(indices.max())]
             raise ParameterError("indices", given, f"must be from 0 to {len(self) - 1}")
-        indices = indices.astype(np.int64)
-        binned = np.zeros((len(indices), steps, self.channels), np.uint8)
-        limit = np.inf if duration is None else duration
-        _bin(self.times, self.units, self.offsets, indices, float(dt), float(limit), binned)
-        return binned
+        return indices.astype(np.int64), float(np.inf if duration is None else duration)
 
     def split(self, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Indices of a random subset to train on and of the rest, to validate on, both ascending.
@@ -248,13 +263,33 @@ UP_TO_THE_GRID = 1 + 2.0**-23  # twice the relative error of rounding a time to 
 
 
 @numba.njit(nogil=True, cache=True)
+def _step(time, dt, limit, steps):
+    """The step that an event at ``time`` belongs to, or -1 if it is left out."""
+    t = time * UP_TO_THE_GRID
+    step = t / dt  # may exceed every integer
+    return int(step) if t < limit and step < steps else -1
+
+
+@numba.njit(nogil=True, cache=True)
 def _bin(times, units, offsets, indices, dt, limit, binned):
     for k in range(len(indices)):
         for event in range(offsets[indices[k]], offsets[indices[k] + 1]):
-            t = times[event] * UP_TO_THE_GRID
-            step = t / dt  # may exceed every integer
-            if t < limit and step < binned.shape[1]:
-                binned[k, int(step), units[event]] = 1
+            step = _step(times[event], dt, limit, binned.shape[1])
+            if step >= 0:
+                binned[k, step, units[event]] = 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _locate(times, units, offsets, indices, dt, limit, steps, channels, places):
+    """Fill ``places``; returns how many there are."""
+    found = 0
+    for k in range(len(indices)):
+        for event in range(offsets[indices[k]], offsets[indices[k] + 1]):
+            step = _step(times[event], dt, limit, steps)
+            if step >= 0:
+                places[found] = (k * steps + step) * channels + units[event]
+                found += 1
+    return found
 
 
 def load_shd(path: str | os.PathLike, name: str | None = None, channels: int | None = None) -> SpikeDataset:

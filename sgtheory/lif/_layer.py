@@ -1,6 +1,7 @@
 """The public LIF operations and their choice of backend."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
 from functools import wraps
 
 import torch
@@ -67,7 +68,8 @@ def lif(
             along positions, [channel post, channel pre, kernel], with an odd kernel and zeros beyond the ends.
             Their spikes arrive in x[n] with those of the other layers (Eq 19).
         backend: ``"reference"`` (plain PyTorch, the definition), ``"cpu"`` (compiled), ``"cuda"`` (Triton, float32), or
-            ``"auto"``: the fastest one that is there for the device and type of ``inputs``.
+            ``"auto"``: the fastest one that is there for the device and type of ``inputs``. On a GPU that is the
+            reference for float64, and with a warning for a layer that is too large for the kernels.
         potential: whether U is returned; without it a layer takes less time and memory.
 
     Returns:
@@ -96,8 +98,7 @@ def lif(
     require_kind(LIFParameters, parameters=parameters)
     require_kind(SurrogateDerivative, surrogate=surrogate)
     require_kind(EscapeFunction, escape=escape)
-    backend = checked_backend(inputs, backend)
-    refuse_transforms(backend)
+    chosen = checked_backend(inputs, backend)
     if noise is not None:
         require_kind(Noise, noise=noise)
     else:
@@ -106,7 +107,9 @@ def lif(
         noise = Noise(seed=0)
     if recurrent is not None:
         _check_recurrent(inputs, recurrent)
-    run = IMPLEMENTATIONS[backend].layer
+    chosen = within_limits(backend, chosen, [(inputs, recurrent)])
+    refuse_transforms(chosen)
+    run = IMPLEMENTATIONS[chosen].layer
     return run(inputs, parameters, surrogate, escape, noise, recurrent, potential)
 
 
@@ -132,11 +135,12 @@ def leaky_readout(
     require_number(initial=initial)
     if inputs.ndim != 3:
         raise ParameterError("inputs", list(inputs.shape), "must have the shape [batch, time, unit]")
-    return IMPLEMENTATIONS[checked_backend(inputs, backend)].readout(inputs, parameters, initial)
+    chosen = within_limits(backend, checked_backend(inputs, backend), [(inputs, None)])
+    return IMPLEMENTATIONS[chosen].readout(inputs, parameters, initial)
 
 
 def checked_backend(inputs: torch.Tensor, backend: str) -> str:
-    """The backend that will be used for ``inputs``.
+    """The backend for the device of ``inputs``.
 
     Raises:
         ParameterError: if it is unknown or not available for them; it is never replaced silently.
@@ -144,13 +148,32 @@ def checked_backend(inputs: torch.Tensor, backend: str) -> str:
     require_choice(BACKENDS, backend=backend)
     device = inputs.device.type
     if backend == "auto":
-        usable = device == "cuda" and inputs.dtype != torch.float64 and cuda.cuda_available()[0]
+        usable = device == "cuda" and cuda.cuda_available()[0]
         return "cpu" if device == "cpu" else "cuda" if usable else "reference"
     if backend == "cuda" and not (available := cuda.cuda_available())[0]:
         raise ParameterError("backend", backend, f"is not available here: {available[1]}")
     if backend in ("cpu", "cuda") and backend != device:
         raise ParameterError("backend", backend, f"needs inputs on that device, and these are on {inputs.device}")
     return backend
+
+
+def within_limits(asked: str, chosen: str, layers: Iterable[tuple[torch.Tensor, torch.Tensor | None]]) -> str:
+    """The backend for ``layers``, given as inputs and recurrent weights, of which only shape and type count.
+
+    It is ``chosen``, unless that is the kernels for GPUs, ``auto`` was asked, and they cannot compute one of the
+    layers: then it is the reference, without a word for float64, and with a warning for what is too large.
+    """
+    if (asked, chosen) != ("auto", "cuda"):
+        return chosen
+    for inputs, recurrent in layers:
+        if inputs.dtype == torch.float64:
+            return "reference"
+        try:
+            cuda.check(inputs, recurrent)
+        except ParameterError as error:
+            warnings.warn(f"{error}; backend 'auto' takes 'reference', which is slow", stacklevel=4)
+            return "reference"
+    return chosen
 
 
 def refuse_transforms(backend: str) -> None:

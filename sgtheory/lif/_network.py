@@ -11,6 +11,7 @@ from sgtheory.lif._layer import (
     checked_backend,
     refuse_transforms,
     require_finite,
+    within_limits,
     without_autocast,
 )
 from sgtheory.lif._noise import Noise
@@ -102,10 +103,10 @@ def spiking_network(
     """
     require_kind(torch.Tensor, inputs=inputs)
     require_kind(Readout, readout=readout)
-    backend = checked_backend(inputs, backend)
-    refuse_transforms(backend)
+    chosen = checked_backend(inputs, backend)
+    refuse_transforms(chosen)
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
-    run = IMPLEMENTATIONS[backend].network
+    run = IMPLEMENTATIONS[within_limits(backend, chosen, _as_layers(shapes, recurrent, readout_weight))].network
     return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, True, recompute)
 
 
@@ -135,11 +136,18 @@ def network_activity(
     """
     require_kind(torch.Tensor, inputs=inputs)
     require_kind(Readout, readout=readout)
-    backend = checked_backend(inputs, backend)
-    refuse_transforms(backend)
+    chosen = checked_backend(inputs, backend)
+    refuse_transforms(chosen)
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
-    run = IMPLEMENTATIONS[backend].network
+    run = IMPLEMENTATIONS[within_limits(backend, chosen, _as_layers(shapes, recurrent, readout_weight))].network
     return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, False, False)
+
+
+def _as_layers(shapes, recurrent, readout_weight):
+    """Inputs without memory and recurrent weights of each layer of a network, the readout the last of them."""
+    of_units = [*shapes[1:], (len(readout_weight),)]
+    for shape, within in zip(of_units, [*recurrent, None], strict=True):
+        yield torch.empty((1, 1, *shape), dtype=readout_weight.dtype, device="meta"), within
 
 
 def _checked(inputs, layers, weights, recurrent, readout_weight, noise):

@@ -1,6 +1,7 @@
 """Weight updates of the spike-matching network: the likelihood rule, and back-propagation of a loss."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -56,6 +57,24 @@ class TwoLayers:
         """Whether the compiled CPU kernels are used; else the same formulas run as plain PyTorch."""
         return self.device == "cpu" and self.backend != "reference"
 
+    @cached_property
+    def spikes(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """``inputs`` and ``target`` on the device, float32."""
+        inputs, target = (torch.from_numpy(a).to(self.device, torch.float32) for a in (self.inputs, self.target))
+        return inputs, target
+
+    @cached_property
+    def trace(self) -> torch.Tensor:
+        """The matrix [time, time] that passes spikes through Eqs 18, 19 without reset, on the device."""
+        impulse = torch.eye(len(self.inputs))[:1].T[None]
+        response = leaky_readout(impulse, self.parameters)[0, :, 0].numpy()  # U[1], U[2], ...
+        return _toeplitz(np.concatenate([[0], response[:-1]])).to(self.device)
+
+    @cached_property
+    def smoothing(self) -> torch.Tensor:
+        """The matrix [time, time] that convolves with ``kernel``, on the device."""
+        return _toeplitz(self.kernel.samples(len(self.inputs))).to(self.device)
+
     def run(self, weights: list[np.ndarray], escape: dict[str, EscapeFunction], noise: Noise, trials: int) -> Activity:
         """Forward pass of ``trials`` trials; the hidden and the output layer draw from two adjacent streams."""
         if not self.compiled:
@@ -84,8 +103,7 @@ class TwoLayers:
         """The same forward pass with autograd: hidden and output spikes and hidden potential, [trial, time, neuron]."""
         options = {"parameters": self.parameters, "surrogate": surrogate, "backend": self.backend}
         weighted = spike_product if self.compiled else torch.matmul
-        inputs = torch.from_numpy(self.inputs).to(weights[0])
-        current = weighted(inputs[None], weights[0]).expand(trials, -1, -1)
+        current = weighted(self.spikes[0][None], weights[0]).expand(trials, -1, -1)
         hidden, potential = lif(current, escape=escape["hidden"], noise=noise, **options)
         source = noise.at(stream=noise.stream + 1)
         output, _ = lif(weighted(hidden, weights[1]), escape=escape["output"], noise=source, **options)
@@ -135,27 +153,16 @@ def likelihood_update(
 
 def _likelihood_update_in_torch(network, activity, weights, surrogate) -> list[np.ndarray]:
     """:func:`likelihood_update` as matrix products, on any device."""
-    parameters, steps = network.parameters, len(network.inputs)
-    inputs, target, potential, hidden, output, w1 = (
+    inputs, target = network.spikes
+    potential, hidden, output, w1 = (
         torch.from_numpy(a).to(network.device, torch.float32)
-        for a in (
-            network.inputs,
-            network.target,
-            activity.hidden_potential,
-            activity.hidden,
-            activity.output,
-            weights[1],
-        )
+        for a in (activity.hidden_potential, activity.hidden, activity.output, weights[1])
     )
-    impulse = torch.eye(steps)[:1].T[None]
-    response = leaky_readout(impulse, parameters)[0, :, 0].numpy()  # U[1], U[2], ...
-    psp = _toeplitz(np.concatenate([[0], response[:-1]])).to(network.device)
-    eps = _toeplitz(network.kernel.samples(steps)).to(network.device)
     delta = (target - output) / OUTPUT_ERROR_WIDTH
-    dw1 = torch.einsum("bth,bto->ho", psp @ hidden, delta) / len(delta)
-    derivative = surrogate.derivative(potential - parameters.threshold, hidden)
-    error = (derivative * (eps.T @ (delta @ w1.T))).mean(dim=0)
-    return [((psp @ inputs).T @ error).cpu().numpy(), dw1.cpu().numpy()]
+    dw1 = torch.einsum("bth,bto->ho", network.trace @ hidden, delta) / len(delta)
+    derivative = surrogate.derivative(potential - network.parameters.threshold, hidden)
+    error = (derivative * (network.smoothing.T @ (delta @ w1.T))).mean(dim=0)
+    return [((network.trace @ inputs).T @ error).cpu().numpy(), dw1.cpu().numpy()]
 
 
 def back_propagation_update(
@@ -177,10 +184,9 @@ def back_propagation_update(
     """
     tensors = [torch.from_numpy(w).to(network.device).requires_grad_() for w in weights]
     _, output, _ = network.differentiable_run(tensors, escape, surrogate, noise, trials)
-    error = output.detach() - torch.from_numpy(network.target).to(output)
+    error = output.detach() - network.spikes[1]
     if loss == "van_rossum":
-        psp = _toeplitz(network.kernel.samples(len(network.inputs))).to(output)
-        error = product(psp.T, product(psp, error))
+        error = product(network.smoothing.T, product(network.smoothing, error))
     output.backward(error / error[:, 0].numel())
     return [-w.grad.cpu().numpy() for w in tensors]
 

@@ -17,6 +17,7 @@ from sgtheory.lif import Noise
 from sgtheory.networks import ConvShape, ConvSNN
 from sgtheory.neurons import LIFParameters, Step, SurrogateDerivative
 from sgtheory.optimisers import make_optimiser
+from sgtheory.tasks._batches import Batch, Loader
 from sgtheory.tasks._classification_losses import LOSSES, regulariser
 from sgtheory.tasks._classification_replay import Replay
 
@@ -137,6 +138,7 @@ class Classification:
         self.escape, self.other_escape = pair if self.own_mode == "escape_noise" else pair[::-1]
         self.dt = p.dt
         self.steps = s.time_steps(p.dt)
+        self.loader = Loader(self.steps, p.dt, s.duration, self.device)
         self.report: Callable[[float], None] = lambda fraction: None
 
         def network(inputs, classes):
@@ -228,9 +230,10 @@ class Classification:
     def epoch(self, epoch: int) -> list[tuple[str, str, float]]:
         """One pass over the training set in random order, goes on where it stopped; then validation."""
         batches = self._batches(epoch)
-        for index in range(self.done.batches, len(batches)):
-            self._update(batches[index], draw=epoch * len(batches) + index)
-            if not (math.isfinite(self.done.loss) and self._is_finite()):
+        first = self.done.batches
+        for index, batch in enumerate(self.loader.batches(self.data.train, batches[first:]), start=first):
+            finite = self._update(batch, draw=epoch * len(batches) + index)
+            if not (math.isfinite(self.done.loss) and finite):
                 rows = [(metric, "training", value) for metric, value in self.done.means().items()]
                 seen = not all(math.isfinite(value) for _, _, value in rows)
                 return rows if seen else [*rows, ("weights", "training", math.nan)]
@@ -250,25 +253,27 @@ class Classification:
         weights = {name: value.clone() for name, value in self.network.state_dict().items()}
         return {"epoch": epoch, "accuracy": accuracy, "weights": weights}
 
-    def _is_finite(self) -> bool:
+    def _is_finite(self) -> torch.Tensor:
         """Whether weights and optimiser are: spikes, and so the loss, hide NaN, since a neuron does not fire for it."""
         kept = [value for state in self.optimiser.state.values() for value in state.values()]
-        tensors = [*self.network.parameters(), *filter(torch.is_tensor, kept)]
-        return bool(torch.stack([tensor.isfinite().all().to(self.device) for tensor in tensors]).all())
+        tensors = [w.detach() for w in self.network.parameters()] + [k for k in kept if torch.is_tensor(k) and k.ndim]
+        return torch.cat([tensor.flatten() for tensor in tensors]).isfinite().all()
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         order = np.random.default_rng((self.seed, epoch)).permutation(self.training)
         return np.split(order, range(self.settings.batch_size, len(order), self.settings.batch_size))
 
-    def _update(self, batch: np.ndarray, draw: int) -> None:
-        inputs, labels = self._load(self.data.train, batch)
-        noise = self.noise.at(stream=TRAINING, draw=draw, samples=torch.from_numpy(batch))
-        potentials, counts = self.network(inputs, self.escape, noise)
-        loss, penalty, answers = self.objective(potentials, counts, labels)
+    def _update(self, batch: Batch, draw: int) -> bool:
+        """Change the weights once; returns whether they are finite."""
+        noise = self.noise.at(stream=TRAINING, draw=draw, samples=batch.samples)
+        potentials, counts = self.network(batch.inputs, self.escape, noise)
+        loss, penalty, answers = self.objective(potentials, counts, batch.labels)
         self.optimiser.zero_grad(set_to_none=True)
         (loss + penalty).backward()
         self.optimiser.step()
-        self.done.add(loss, penalty, answers == labels)
+        *measured, finite = _numbers(loss, penalty, (answers == batch.labels).sum(), self._is_finite())
+        self.done.add(len(batch), *measured)
+        return bool(finite)
 
     def objective(self, potentials, counts, labels) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Loss and activity penalty (Eqs 26-29), means over the samples, and the answers [batch]."""
@@ -280,24 +285,25 @@ class Classification:
         )
         return loss, penalty, scores.argmax(dim=1)
 
-    def _load(self, data, indices) -> tuple[torch.Tensor, torch.Tensor]:
-        """Input spikes [batch, time, channel] and labels [batch] of some samples."""
-        binned = data.bin(indices, self.steps, self.dt, self.settings.duration)
-        labels = torch.from_numpy(data.labels[indices])
-        return torch.from_numpy(binned).to(self.device), labels.to(self.device)
+    def _batch(self, data, indices) -> Batch:
+        """Some samples as one batch."""
+        (batch,) = self.loader.batches(data, [np.asarray(indices)])
+        return batch
 
     @torch.no_grad()
     def _evaluate(self, data, indices, escape, noise) -> tuple["_Sums", list[float], np.ndarray]:
         """Means over samples, mean spike count of each layer's neurons, and the answer to each sample."""
-        sums, total, answered = _Sums(), [0.0] * len(self.network.shapes), [np.zeros(0, np.int64)]
-        for batch in np.split(indices, range(self.settings.batch_size, len(indices), self.settings.batch_size)):
-            inputs, labels = self._load(data, batch)
-            potentials, counts = self.network(inputs, escape, noise.at(samples=torch.from_numpy(batch)))
-            loss, penalty, answers = self.objective(potentials, counts, labels)
-            sums.add(loss, penalty, answers == labels)
-            total = [t + float(c.mean(dim=(1, 2)).sum()) for t, c in zip(total, counts, strict=True)]
-            answered.append(answers.cpu().numpy())
-        return sums, [t / len(indices) for t in total], np.concatenate(answered)
+        sums, total, answered = _Sums(), [0.0] * len(self.network.shapes), []
+        parts = np.split(indices, range(self.settings.batch_size, len(indices), self.settings.batch_size))
+        for batch in self.loader.batches(data, parts):
+            potentials, counts = self.network(batch.inputs, escape, noise.at(samples=batch.samples))
+            loss, penalty, answers = self.objective(potentials, counts, batch.labels)
+            in_layers = [count.mean(dim=(1, 2)).sum() for count in counts]
+            *measured, right = _numbers(loss, penalty, *in_layers, (answers == batch.labels).sum())
+            sums.add(len(batch), *measured[:2], right)
+            total = [t + count for t, count in zip(total, measured[2:], strict=True)]
+            answered.append(answers)
+        return sums, [t / len(indices) for t in total], torch.cat(answered).cpu().numpy()
 
     def _validate(self, epoch: int) -> list[tuple[str, str, float]]:
         noise = self.noise.at(stream=VALIDATION, draw=epoch)
@@ -321,8 +327,8 @@ class Classification:
 
     def _repeat(self, trials: int, noise: Noise):
         """Readout potentials and spikes of each layer in repeated trials of one test sample."""
-        inputs, _ = self._load(self.data.test, [self.test[self.settings.fano_sample]])
-        return self.network.activity(inputs.expand(trials, -1, -1), self.escape, noise)
+        one = self._batch(self.data.test, [self.test[self.settings.fano_sample]])
+        return self.network.activity(one.inputs.expand(trials, -1, -1), self.escape, noise)
 
     def finish(self, epochs: int) -> tuple[list[tuple[str, str, float]], dict[str, np.ndarray]]:
         """Test in both neuron modes, and activity for the figures."""
@@ -380,7 +386,7 @@ class Classification:
         labels, order = self.data.test.labels[self.test], np.argsort(~correct, kind="stable")
         shown = order[[0, np.argmax(labels[order] != labels[order[0]])]]
         noise = self.noise.at(stream=SHOWN, samples=torch.from_numpy(shown))
-        inputs, _ = self._load(self.data.test, self.test[shown])
+        inputs = self._batch(self.data.test, self.test[shown]).inputs
         potentials, activity = self.network.activity(inputs, self.escape, noise)
         arrays = {"samples": self.test[shown], "labels": labels[shown], "input": inputs.cpu().numpy()}
         arrays["readout"] = potentials.detach().cpu().numpy()
@@ -450,6 +456,11 @@ def _load(network: ConvSNN, weights: dict[str, np.ndarray]) -> None:
             w.copy_(torch.from_numpy(weights[name]))
 
 
+def _numbers(*values: torch.Tensor) -> list[float]:
+    """Scalars by one copy to the host, for which a GPU is waited for."""
+    return torch.stack([value.to(torch.float32) for value in values]).cpu().tolist()
+
+
 @dataclass
 class _Sums:
     """Sums over samples, so that batches of different size weigh as they should."""
@@ -460,15 +471,13 @@ class _Sums:
     accuracy: float = 0.0
     regulariser: float = 0.0
 
-    def add(self, loss: torch.Tensor, penalty: torch.Tensor, correct: torch.Tensor) -> None:
-        """A batch: mean loss and penalty, and which answers were correct."""
+    def add(self, samples: int, loss: float, penalty: float, correct: float) -> None:
+        """A batch: number of samples, mean loss and penalty, and how many answers were correct."""
         self.batches += 1
-        self.samples += len(correct)
-        # one copy to the host, for which a GPU is waited for
-        mean_loss, mean_penalty, right = torch.stack([loss, penalty, correct.sum().to(loss.dtype)]).cpu().tolist()
-        self.loss += len(correct) * mean_loss
-        self.regulariser += len(correct) * mean_penalty
-        self.accuracy += int(right)
+        self.samples += samples
+        self.loss += samples * loss
+        self.regulariser += samples * penalty
+        self.accuracy += int(correct)
 
     def means(self) -> dict[str, float]:
         return {name: getattr(self, name) / max(self.samples, 1) for name in ("loss", "accuracy", "regulariser")}

@@ -40,7 +40,7 @@ def load_checkpoint(directory: Path) -> tuple[int, dict] | None:
             raise ValueError("it unpacks to more than its size")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a damaged file, which is refused
-            saved = torch.load(path, weights_only=True)
+            saved = torch.load(path, weights_only=True, map_location="cpu")
         epoch, state = (saved["epoch"], saved["state"]) if isinstance(saved, dict) else (None, None)
         if type(epoch) is not int or epoch < 0 or not isinstance(state, dict):
             raise ValueError("it does not hold an epoch and a state")

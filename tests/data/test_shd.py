@@ -245,6 +245,8 @@ def test_bins_are_those_of_a_loop_over_events(samples, steps, dt, duration):
     binned = data.bin(np.arange(len(samples))[::-1], steps, dt, duration)
     np.testing.assert_array_equal(binned, expected[::-1])
     assert binned.dtype == np.uint8
+    places = data.places(np.arange(len(samples))[::-1], steps, dt, duration)
+    assert set(places.tolist()) == set(np.flatnonzero(binned).tolist())
 
 
 def test_the_step_that_the_code_of_the_authors_leaves_out():

@@ -1,7 +1,7 @@
 """A pretended CUDA device: tensors say cuda:0 and hold a CPU tensor, and operations that mix devices raise.
 
-Copies between the two and waits for the device are counted. Import it before torch; GUARD names guard.so, made of
-guard.cpp, which gives PyTorch a device guard for a device that is not there.
+Copies between the two, waits for the device and operations on it are counted. Import it before torch; GUARD names
+guard.so, made of guard.cpp, which gives PyTorch a device guard for a device that is not there.
 """
 
 import ctypes
@@ -9,6 +9,7 @@ import importlib.util
 import os
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 _LIBRARIES = Path(importlib.util.find_spec("torch").origin).parent / "lib"
 for _path in (*(_LIBRARIES / name for name in ("libgomp.so.1", "libc10.so", "libtorch_cpu.so")), os.environ["GUARD"]):
@@ -20,6 +21,7 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_flatten, tree_map  # noqa: E402
 
 to_device, to_host = Counter(), Counter()  # copies by operation; those to the host wait for the device
+launched = Counter()  # operations that compute something on the device
 
 
 class Pretended(torch.Tensor):
@@ -41,6 +43,9 @@ class Pretended(torch.Tensor):
 
     def __repr__(self):
         return f"Pretended({self.held})"
+
+    def __reduce_ex__(self, protocol):
+        return self.held.__reduce_ex__(protocol)  # what is saved is read where there is no device
 
     @classmethod
     def __torch_dispatch__(cls, function, types, arguments=(), keywords=None):
@@ -66,6 +71,8 @@ def dispatch(function, arguments, keywords):
             (to_device if isinstance(arguments[0], Pretended) else to_host)[name] += 1
     elif goes == "cuda" and tensors:
         to_device[name] += 1
+    if (any(pretended) or goes == "cuda") and not (function.is_view or "empty" in name or goes == "cpu"):
+        launched[name] += 1
     held = tree_map(lambda t: t.held if isinstance(t, Pretended) else t, (arguments, keywords))
     if goes == "cuda":
         held[1]["device"] = torch.device("cpu")
@@ -93,5 +100,10 @@ def pretend() -> None:
     torch.version.cuda = "13.0"
     torch.cuda.is_available = lambda: True
     torch.cuda.get_device_name = lambda *_: "pretended"
+    properties = SimpleNamespace(name="pretended", major=9, minor=0, multi_processor_count=132, total_memory=80e9)
+    torch.cuda.get_device_properties = lambda *_: properties
     torch.cuda._lazy_init = torch._C._cuda_init = lambda: None
+    torch.cuda.synchronize = torch.cuda.reset_peak_memory_stats = lambda *_: None
+    torch.cuda.max_memory_allocated = lambda *_: 0
+    torch.Tensor.pin_memory = lambda tensor: tensor
     _Everywhere().__enter__()

@@ -40,17 +40,14 @@ def layer(
     """See :func:`sgtheory.lif.lif`. Differentiable once, for ``inputs`` and ``recurrent``; float32.
 
     Raises:
-        ParameterError: for float64, more neurons than a launch has programs for, or a recurrent layer that one program
-            cannot hold.
+        ParameterError: as :func:`check`.
     """
     from sgtheory.lif.cuda import operators as ops  # needs triton, which is optional
 
-    _require_float32(inputs)
-    _check_size(inputs)
+    check(inputs, recurrent)
     channels_last = inputs.unsqueeze(2) if inputs.ndim == 3 else inputs.mT  # [batch, time, position, channel]
-    if recurrent is not None:
-        _check_recurrent(inputs, recurrent)
-        recurrent = recurrent.unsqueeze(2) if recurrent.ndim == 2 else recurrent
+    if recurrent is not None and recurrent.ndim == 2:
+        recurrent = recurrent.unsqueeze(2)
     samples = noise.sample_indices(len(inputs), inputs.device)
     key = _signed(noise.seed | noise.stream << 32)
     kind, scale, p0 = threshold_kind(escape)
@@ -82,12 +79,11 @@ def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> 
     """See :func:`sgtheory.lif.leaky_readout`. Differentiable; float32.
 
     Raises:
-        ParameterError: for float64, or more units than a launch has programs for.
+        ParameterError: as :func:`check`.
     """
     from sgtheory.lif.cuda import operators as ops
 
-    _require_float32(inputs)
-    _check_size(inputs)
+    check(inputs)
     return ops.leaky_filter(inputs, constants(parameters)[:4], initial, parameters.delay, False)
 
 
@@ -114,15 +110,22 @@ def _signed(word: int) -> int:
     return word - 2**64 if word >= 2**63 else word
 
 
-def _require_float32(inputs: torch.Tensor) -> None:
-    if inputs.dtype != torch.float32:
-        raise ParameterError("inputs", str(inputs.dtype), "must be float32 (backend 'reference' takes float64, too)")
+def check(inputs: torch.Tensor, recurrent: torch.Tensor | None = None) -> None:
+    """Refuse a layer that the kernels cannot compute.
 
-
-def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
-    from sgtheory.lif.cuda.operators import padded
+    Raises:
+        ParameterError: for float64, more neurons than a launch has programs for, or a recurrent layer that one program
+            cannot hold.
+    """
+    from sgtheory.lif.cuda.operators import BLOCK, padded
 
     channels, positions = inputs.shape[2], inputs.shape[3:].numel()
+    if inputs.dtype != torch.float32:
+        raise ParameterError("inputs", str(inputs.dtype), "must be float32 (backend 'reference' takes float64, too)")
+    if channels * positions > MAX_GRID_Y * BLOCK:
+        raise ParameterError("inputs", list(inputs.shape), f"a layer can have {MAX_GRID_Y * BLOCK} neurons")
+    if recurrent is None:
+        return
     if channels > MAX_RECURRENT_CHANNELS or padded(channels, 16) * padded(positions, 1) > MAX_RECURRENT_NEURONS:
         raise ParameterError(
             "inputs",
@@ -133,10 +136,3 @@ def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
         )
     if recurrent.numel() >= MAX_RECURRENT_WEIGHTS:
         raise ParameterError("recurrent", list(recurrent.shape), f"must have less than {MAX_RECURRENT_WEIGHTS} weights")
-
-
-def _check_size(inputs: torch.Tensor) -> None:
-    from sgtheory.lif.cuda.operators import BLOCK
-
-    if inputs.shape[2:].numel() > MAX_GRID_Y * BLOCK:
-        raise ParameterError("inputs", list(inputs.shape), f"a layer can have {MAX_GRID_Y * BLOCK} neurons")
