@@ -1,6 +1,7 @@
 """What of the paper holds.
 
-    python scripts/report.py                # every claim, with what the figures in figures/ measured for it
+    python scripts/report.py                # a line for every claim, with what the figures in figures/ measured for it
+    python scripts/report.py --long         # all of it: measured, expected, our choices, scale, command
     python scripts/report.py --quick        # the same at a reduced scale, measured now (minutes)
     python scripts/report.py --html         # the page figures/report.html, which needs nothing but itself
     python scripts/report.py --tables       # renew the tables in README.md and docs/claims.md from figures/published/
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
         write_page(entries, figures, path)
         console.print(str(path), summary(entries), sep="\n")
         return 0
-    show_ledger(entries, console)
+    show_ledger(entries, console, options.long)
     if options.quick:
         console.print("Reduced scale: see the settings of each claim; without --quick (make claims) the full one.")
     return int(bool(failing(entries, accept_known=not options.strict)))
@@ -69,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
         "--tables", action="store_true", help="renew the tables of results in README.md and docs/claims.md"
     )
     what.add_argument("--diff", type=Path, nargs=2, metavar=("A", "B"), help="compare two folders of figures or runs")
+    parser.add_argument("--long", action="store_true", help="all that is known of each claim, not a line")
     parser.add_argument("--tolerance", type=float, default=1e-6, help="relative difference that counts as equal (1e-6)")
     parser.add_argument("--absolute", type=float, default=1e-9, help="absolute difference that counts as equal (1e-9)")
     parser.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures' numbers")

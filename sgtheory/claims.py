@@ -29,6 +29,7 @@ class Claim:
         undecided: the scale at which it could be decided, if this one is too small; empty if it is decided.
         source: the sentence that is judged, by section and version of the paper.
         choice: what of the measurement is a choice of this package: threshold, net, estimator.
+        decides: the number that decides, with its uncertainty, in a few words; empty if ``measured`` is short.
         power: for "no difference": which difference would have been found.
         settles: the experiment that could change the verdict.
     """
@@ -40,6 +41,7 @@ class Claim:
     holds: bool
     qualification: str = ""
     undecided: str = ""
+    decides: str = ""
     source: str = ""
     choice: str = ""
     power: str = ""

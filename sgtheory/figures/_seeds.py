@@ -47,6 +47,13 @@ def mean_curve(runs, metric: str, layer: str) -> dict:
     return {"epoch": epoch, "mean": values.mean(axis=0), "sd": spread}
 
 
+def before_and_after(runs, metric: str, layer: str) -> dict:
+    """First and last value of a metric, one for each run; empty if it was not recorded."""
+    series = [run.series(metric, layer) for run in runs]
+    ends = {"before": 0, "after": -1} if len(series[0]) else {}
+    return {when: np.array([values.iloc[at] for values in series]) for when, at in ends.items()}
+
+
 def plot_curve(axes, curve: dict, colour: str, **style) -> None:
     """The mean as a line, one standard deviation to either side as a band."""
     epoch, mean, sd = (np.asarray(curve[key]) for key in ("epoch", "mean", "sd"))

@@ -112,6 +112,10 @@ def claims(numbers: dict) -> list[Claim]:
             f" {samples}, {len(z)} points)",
             "every distance above 1 %",
             min(gaps.values()) > 0.01 and check < 1e-6 and float(z.max()) < 4,
+            decides=f"{100 * gaps['expected_product']:.0f} % and {100 * gaps['product_of_expectations']:.0f} % off",
+            source="Section 3.2.1, preprint",
+            choice="one net; what counts as different",
+            settles="none: one example proves it",
         )
     ]
 

@@ -246,7 +246,10 @@ def claims(numbers: dict) -> list[Claim]:
             " path to the output",
             "opposite signs",
             true * surrogate < 0 and abs(true - difference) < 1e-5 * abs(true),
-            source="Section 4.1 and Figure 4 B, preprint",
+            decides=f"dy/dw {true:+.2f}, with surrogate {surrogate:+.2f}",
+            source="Section 4.1, Table 1 and Figure 4 B, preprint",
+            choice="none: the values of Table 1",
+            settles="none: one example proves it",
         ),
         *([_descent_claim(numbers)] if numbers["descents"] else []),
         _minima_claim(numbers),
@@ -275,6 +278,11 @@ def _descent_claim(numbers: dict) -> Claim:
         all(d["starts"] and d["lowered"]["surrogate"] >= 0.95 and d["lowered"]["true"] == 0 for d in found),
         qualification="its components have the signs of the true gradient here, where every weight has a single path to"
         " the output; what it adds is length",
+        decides="y falls in "
+        + ", ".join(f"{100 * d['lowered']['surrogate']:.0f} % (β_SG {d['beta_sg']:g})" for d in found)
+        + " of the starts where it can, with the true gradient in "
+        + ", ".join(f"{100 * d['lowered']['true']:.0f} %" for d in found),
+        settles="a net in which weights have several paths to the output",
         source="Figure 4 D; Section 7: learning is possible because the gradient is biased; preprint",
         choice=f"vanishing: |true| < {VANISHING:g} and |surrogate| > {PRESENT:g}; {numbers['descent_steps']} steps of"
         f" plain descent in v1 and v2 at rate {numbers['descent_rate']:g}, β = {numbers['map_beta']:g}",
@@ -303,7 +311,9 @@ def _minima_claim(numbers: dict) -> Claim:
         ),
         f"no end closer to a minimum than {FAR:g} in w",
         bool(min(distances) > FAR),
-        source="Section 4.1, preprint",
+        decides=f"ends at least {min(distances):.2g} in w from the minimum",
+        settles="none: one example proves it",
+        source="Section 4.1, preprint: will not necessarily find a minimum of the loss",
         choice=f"w alone moves, from {numbers['w'][0]:g} to {numbers['w'][-1]:g}; what counts as far",
     )
 

@@ -193,6 +193,10 @@ def claims(numbers: dict) -> list[Claim]:
             for name in names
         )
 
+    def differences(names, gaps):
+        pairs = zip(names, gaps, strict=True)
+        return ", ".join(f"{SURROGATES[name][0]} {gap:+.3f} ± {error:.2g}" for name, (gap, error) in pairs)
+
     def claim(number, kind, statement, mode, measured, expected, holds, possible, **more):
         wide = "" if holds or not possible else f"narrower intervals than these of {len(numbers['seeds'])} seeds"
         return Claim(
@@ -223,6 +227,7 @@ def claims(numbers: dict) -> list[Claim]:
                 f"differences within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
                 all(same(gap, error) for gap, error in between),
                 all(abs(gap) - error <= SMALL for gap, error in between),
+                decides=differences(SCALED, between),
                 power=f"a difference of {max(error for _, error in between):.2g} would have been found",
                 settles="more seeds or epochs, in which a smaller difference would show",
             )
@@ -237,6 +242,8 @@ def claims(numbers: dict) -> list[Claim]:
                 f"with both surrogates a fall by more than the error and more than {SMALL}",
                 all(bool(gap < -max(error, SMALL)) for gap, error in lost),
                 all(gap - error < -SMALL for gap, error in lost),
+                decides=differences(UNSCALED, lost),
+                settles="more seeds or epochs",
             )
         )
         slow.append(
@@ -250,6 +257,8 @@ def claims(numbers: dict) -> list[Claim]:
                 "with both surrogates lower by more than the error",
                 all(bool(gap < -error) for gap, error in lag),
                 all(gap - error < -SMALL for gap, error in lag),
+                decides=differences(pairs, lag),
+                settles="more seeds or epochs",
             )
         )
     return alike + worse + slow

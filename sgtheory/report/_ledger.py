@@ -13,7 +13,15 @@ from sgtheory.report._setup import setup_claims
 
 PUBLISHED = "published"  # folder within that of the figures: what comes with the package
 CLAIM = {"id", "statement", "measured", "expected", "verdict"}
-MORE = {"qualification", "undecided", "source", "choice", "power", "settles"}  # where there is something to say
+MORE = {
+    "qualification",
+    "undecided",
+    "decides",
+    "source",
+    "choice",
+    "power",
+    "settles",
+}  # where something is to be said
 HOW_MADE = {  # what is shown beside the claims
     "scale": str,
     "seeds": list,
@@ -39,7 +47,7 @@ class Entry:
         scale: settings, seeds, epochs and samples of the measurement.
         command: that makes it.
         known: why it is contradicted, if that is known; None if it is not contradicted.
-        qualification, undecided, source, choice, power, settles: as in :class:`sgtheory.claims.Claim`.
+        qualification, undecided, decides, source, choice, power, settles: as in :class:`sgtheory.claims.Claim`.
     """
 
     id: str
@@ -53,6 +61,7 @@ class Entry:
     known: Known | None = None
     qualification: str = ""
     undecided: str = ""
+    decides: str = ""
     source: str = ""
     choice: str = ""
     power: str = ""

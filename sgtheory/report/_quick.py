@@ -44,7 +44,7 @@ REDUCED = {
     "fig4": ("figure.random_nets=10000", "figure.map_points=21"),
     "fig2": ("figure.samples=5000", "figure.points=31"),
     "fig1": ("figure.samples=5000", "figure.points=41"),
-    "figS1": ("figure.nets=30", "figure.spiking_nets=3", "figure.spiking_trials=40"),
+    "figS1": ("figure.nets=30", "figure.spiking_nets=3", "figure.spiking_epochs=300", "figure.spiking_trials=40"),
     "figS3": ("figure.points=61", "figure.samples=200"),
 }
 

@@ -160,7 +160,7 @@ TOPICS = {
 
 KNOWN = {
     "C5.small": Known(
-        "the distance from the mean over paths is not small; the angle is in perceptrons, but not in spiking nets",
+        "the distance from the mean over paths is not small; only the direction is kept, more or less",
         "docs/theory.md",
     ),
     "C9.ff5": Known(

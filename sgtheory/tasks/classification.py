@@ -124,7 +124,7 @@ class Classification:
 
     Settings = ClassificationSettings
     fastest_device = "cuda"
-    may_be_nan = frozenset({"fano"})  # undefined when nothing spikes
+    may_be_nan = frozenset({"fano", "fano_step"})  # undefined when nothing spikes
     added_to_state = frozenset({"best"})  # not in checkpoints of early versions
 
     def __init__(self, context):
@@ -322,7 +322,9 @@ class Classification:
             noise = self.noise.at(stream=REPEATED, draw=epoch)
             _, activity = self._repeat(self.settings.fano_trials, noise)
             for layer, spikes in enumerate(activity, start=1):
-                rows.append(("fano", f"hidden{layer}", metrics.fano_factor(spikes.cpu().numpy(), self.window)))
+                trials = spikes.cpu().numpy()
+                rows.append(("fano", f"hidden{layer}", metrics.fano_factor(trials, self.window)))
+                rows.append(("fano_step", f"hidden{layer}", metrics.fano_factor(trials)))
         return rows
 
     def _repeat(self, trials: int, noise: Noise):

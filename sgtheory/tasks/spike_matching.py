@@ -20,7 +20,8 @@ from sgtheory.neurons import Step
 from sgtheory.reading import read_numbers
 from sgtheory.tasks._updates import TwoLayers, back_propagation_update, likelihood_update
 
-INPUT, WEIGHTS, TRAINING, MEASUREMENT, OTHER_MODE = 0, 2, 10, 20, 30  # streams of noise; two layers take two each
+INPUT, WEIGHTS, TRAINING, MEASUREMENT, OTHER_MODE, LAST, COUNTS = 0, 2, 10, 20, 30, 40, 50  # streams of noise; two
+# layers take two each
 LAYERS = ("hidden", "output")
 
 
@@ -64,6 +65,10 @@ class SpikeMatchingSettings:
     kernel_endpoint: bool
     measure_every: int
     measure_trials: int
+    last_epochs: int
+    last_trials: int
+    fano_trials: int
+    fano_window: float
     replay: str | None
     save_updates: int
 
@@ -77,15 +82,20 @@ class SpikeMatchingSettings:
             eps0=self.eps0,
             measure_every=self.measure_every,
             measure_trials=self.measure_trials,
+            fano_trials=self.fano_trials,
+            fano_window=self.fano_window,
         )
+        if self.last_trials < 2:
+            raise ParameterError("last_trials", self.last_trials, "must be 2 or more")
         require_choice(("likelihood", "surrogate"), output_rule=self.output_rule)
         require_choice(("l2", "van_rossum"), loss=self.loss)
         for section, layer in itertools.product(("learning_rate", "surrogate_learning_rate"), LAYERS):
             rate = getattr(getattr(self, section), layer)
             if not 0 <= rate < float("inf"):
                 raise ParameterError(f"{section}.{layer}", rate, "must be a finite number, 0 or more")
-        if self.save_updates < 0:
-            raise ParameterError("save_updates", self.save_updates, "must be 0 or more")
+        for name in ("last_epochs", "save_updates"):
+            if getattr(self, name) < 0:
+                raise ParameterError(name, getattr(self, name), "must be 0 or more")
 
 
 class SpikeMatching:
@@ -97,12 +107,12 @@ class SpikeMatching:
 
     Settings = SpikeMatchingSettings
     fastest_device = "cpu"  # an epoch takes a millisecond there, and on a GPU 35 operations and 11 copies
-    may_be_nan = frozenset({"fano", "isi_mean", "isi_cv"})  # undefined when nothing spikes
+    may_be_nan = frozenset({"fano", "fano_window", "isi_mean", "isi_cv"})  # undefined when nothing spikes
 
     def __init__(self, context):
         self.settings: SpikeMatchingSettings = context.settings
         self.neuron, self.surrogate = context.neuron, context.surrogate
-        self.noise = Noise(context.seed)
+        self.noise, self.epochs = Noise(context.seed), context.trainer.epochs
         stochastic = {name: self.settings.escape[name] for name in LAYERS}
         deterministic = dict.fromkeys(LAYERS, Step())
         pair = (stochastic, deterministic)
@@ -185,6 +195,10 @@ class SpikeMatching:
         rows = self._measure(activity)
         if epoch % s.measure_every == 0:
             rows += self._measure_variability(epoch)
+        if epoch == 0:
+            rows += self._measure_counts(epoch)
+        if epoch >= self.epochs - s.last_epochs:
+            rows += self._measure_forms(epoch)
         if s.output_rule == "likelihood":
             directions = likelihood_update(self.network, activity, self.weights, self.surrogate)
         else:
@@ -234,6 +248,36 @@ class SpikeMatching:
         other = self.network.run(self.weights, self.other_escape, noise, trials)
         return rows + [(f"{metric}_other_mode", layer, value) for metric, layer, value in self._measure(other)]
 
+    def _measure_counts(self, epoch: int) -> list[tuple[str, str, float]]:
+        """Fano factors of spike counts in a window, as Section 8.4.2 has them."""
+        if self.neuron.mode != "escape_noise":
+            return []
+        s = self.settings
+        window = max(1, round(s.fano_window / self.neuron.parameters.dt))
+        if window > len(self.network.target):
+            return []
+        noise = self.noise.at(stream=COUNTS, draw=epoch)
+        activity = self.network.run(self.weights, self.escape, noise, s.fano_trials)
+        return [("fano_window", layer, metrics.fano_factor(getattr(activity, layer), window)) for layer in LAYERS]
+
+    def _measure_forms(self, epoch: int) -> list[tuple[str, str, float]]:
+        """Van Rossum distances that answer differently whether a stochastic network matches as well as another one.
+
+        Of single trials; of the output averaged over infinitely many, which the distances d_1 of single trials and d_k
+        of the mean over k give as (k d_k - d_1) / (k - 1); and of the same weights without noise.
+        """
+        if self.neuron.mode != "escape_noise":
+            return []
+        k = self.settings.last_trials
+        output = self.network.run(self.weights, self.escape, self.noise.at(stream=LAST, draw=epoch), k).output
+        single, mean = self._van_rossum(output), self._van_rossum(output.mean(axis=0, keepdims=True))
+        silent = self.network.run(self.weights, self.other_escape, self.noise, 1).output
+        return [
+            ("van_rossum_trials", "output", single),
+            ("van_rossum_of_mean_corrected", "output", (k * mean - single) / (k - 1)),
+            ("van_rossum_without_noise", "output", self._van_rossum(silent)),
+        ]
+
     def _keep_update(self, changes, activity, rows) -> None:
         values = {metric: np.float64(value) for metric, _, value in rows[:2]}
         values |= {"dw0": changes[0], "dw1": changes[1]}
@@ -250,7 +294,8 @@ class SpikeMatching:
         arrays = {"input": self.network.inputs, "target": self.network.target}
         for name, activity in (("before", before), ("after", after)):
             arrays |= {f"{layer}_{name}": getattr(activity, layer)[0] for layer in LAYERS}
-        return self._measure(after) + self._measure_variability(epochs), arrays
+        rows = self._measure(after) + self._measure_variability(epochs) + self._measure_counts(epochs)
+        return rows, arrays
 
     def save(self, directory: Path) -> None:
         """Write updates.npz, if updates were asked for."""

@@ -57,7 +57,13 @@ def spike_matching() -> list[Metric]:
         van_rossum,
         metric("van_rossum_of_mean", output, "1", of_mean, "Eq 25", "min"),
         rate,
+        metric("van_rossum_trials", output, "1", f"{meaning}, of single trials", "Eq 25", "min"),
+        metric("van_rossum_of_mean_corrected", output, "1", f"{of_mean}, of infinitely many trials", "Eq 25", "min"),
+        metric(
+            "van_rossum_without_noise", output, "1", f"{meaning}, of the same weights without noise", "Eq 25", "min"
+        ),
         metric("fano", both, "1", "Fano factor of spikes over trials, in single time steps", "Section 8.4.1"),
+        metric("fano_window", both, "1", "Fano factor of spike counts in a sliding window (20 ms)", "Section 8.4.2"),
         metric("isi_mean", both, "s", "mean inter-spike interval", "Fig 6D"),
         metric("isi_cv", both, "1", "coefficient of variation of inter-spike intervals, mean of neurons", "Fig 6D"),
         *(in_other_mode(m) for m in (l2, van_rossum, rate)),
@@ -91,6 +97,7 @@ def classification() -> list[Metric]:
         metric("regulariser", ("training",), "1", "activity penalty, mean of samples", "Eqs 26, 27"),
         metric("rate", hidden, "Hz", "mean firing rate on the validation samples", "Section 8.4.2"),
         metric("fano", hidden, "1", "Fano factor of spike counts in a sliding window (20 ms)", "Section 8.4.2"),
+        metric("fano_step", hidden, "1", "Fano factor of spikes over trials, in single time steps", "Section 8.4.1"),
         in_other_mode(loss, measured),
         accuracy_other_mode,
         *best,

@@ -13,10 +13,14 @@ from sgtheory.figures import fig6, save_figure
 SMALL = ("task.hidden=20", "task.inputs=20", "task.target.rows=20", "task.target.steps=30", "task.measure_every=10")
 
 
-def run(mode, seed, l2, van_rossum, fano=(0.8, 0.5), rate=20.0, silent=1.0):
+def run(mode, seed, l2, van_rossum, fano=(0.8, 0.5), rate=20.0, silent=1.0, windowed=(0.4, 0.3), last=40):
     rows = [(e, "l2", "output", l2) for e in range(100)] + [(e, "van_rossum", "output", van_rossum) for e in range(100)]
     rows += [(99, f"{metric}_other_mode", "output", silent) for metric in ("l2", "van_rossum")]
-    rows += [(99, "van_rossum_of_mean", "output", van_rossum / 2)]
+    forms = {"trials": van_rossum, "of_mean_corrected": van_rossum / 2, "without_noise": silent + 1e-3 * seed}
+    if mode == "escape_noise":
+        rows += [(e, f"van_rossum_{form}", "output", v) for form, v in forms.items() for e in range(99 - last, 99)]
+        for layer in ("hidden", "output"):
+            rows += [(e, "fano_window", layer, f) for e, f in zip((0, 99), windowed, strict=True)]
     for layer in ("hidden", "output"):
         rows += [(e, "fano", layer, f) for e, f in zip((0, 99), fano, strict=True)]
         rows += [(99, "rate", layer, rate + seed), (99, "isi_cv", layer, 1.0)]
@@ -31,11 +35,9 @@ def run(mode, seed, l2, van_rossum, fano=(0.8, 0.5), rate=20.0, silent=1.0):
     return types.SimpleNamespace(config=config, rasters=dict.fromkeys(names, raster), series=series)
 
 
-def runs(det_l2=(19.0, 19.2, 19.1), sto_l2=(22.0, 22.1, 22.2), det_vr=0.10, sto_vr=0.12, fano=(0.8, 0.5), silent=1.0):
+def runs(det_l2=(19.0, 19.2, 19.1), sto_l2=(22.0, 22.1, 22.2), det_vr=0.10, sto_vr=0.12, fano=(0.8, 0.5), **other):
     deterministic = [run("deterministic", s, v, det_vr + 1e-3 * s) for s, v in enumerate(det_l2)]
-    return deterministic + [
-        run("escape_noise", s, v, sto_vr - 1e-3 * s, fano, 60.0, silent) for s, v in enumerate(sto_l2)
-    ]
+    return deterministic + [run("escape_noise", s, v, sto_vr, fano, 60.0, **other) for s, v in enumerate(sto_l2)]
 
 
 def verdicts(*args, **kwargs):
@@ -46,9 +48,61 @@ def test_verdicts_follow_from_the_numbers():
     assert verdicts() == {"C10.1": True, "C10.2": False, "C10.3": True, "C10.4": True, "C10.5": True}
     assert not verdicts(sto_l2=(19.0, 19.3, 19.0))["C10.1"]
     assert verdicts(sto_vr=0.102)["C10.2"]
-    (claim,) = (c for c in fig6.claims(fig6.measure(runs(silent=0.101))) if c.id == "C10.2")  # without noise only
+    claim = van_rossum_claim(silent=0.101)
     assert claim.verdict == "reproduced, with a qualification"
+    assert claim.qualification == (
+        "only of the same weights without noise, not of single trials or of the mean over trials"
+    )
     assert not verdicts(fano=(0.5, 0.5))["C10.3"]
+
+
+def van_rossum_claim(**changes):
+    return next(c for c in fig6.claims(fig6.measure(runs(**changes))) if c.id == "C10.2")
+
+
+def test_distances_are_those_of_the_same_epochs():
+    """The deterministic distance of 0.1 was 0.2 before the last epochs, in which the stochastic forms are measured."""
+    earlier = runs(silent=0.1, last=40)
+    for r in earlier[:3]:
+        original = r.series
+        r.series = lambda m, layer, s=original: s(m, layer).where(s(m, layer).index >= 59, 0.2)
+    numbers = fig6.measure(earlier)
+    np.testing.assert_allclose(numbers["final"]["van_rossum_matched"], [0.1, 0.101, 0.102])
+
+
+@pytest.mark.parametrize(
+    ("sto_l2", "changes", "verdict"),
+    [
+        ((22.0, 22.1, 22.2), {"silent": 0.15}, "contradicted"),
+        ((22.0, 22.1, 22.2), {"silent": 0.104}, "reproduced, with a qualification"),  # small
+        ((22.0, 22.1), {"silent": 0.2}, "contradicted"),
+    ],
+)
+def test_the_form_decides(sto_l2, changes, verdict):
+    assert van_rossum_claim(sto_l2=sto_l2, det_l2=(19.0, 19.2, 19.1)[: len(sto_l2)], **changes).verdict == verdict
+
+
+def test_wide_intervals_decide_nothing():
+    """Distances without noise of 0.1, 0.3 and 0.1."""
+    made = runs(silent=0.1)
+    for r, value in zip(made[3:], (0.1, 0.3, 0.1), strict=True):
+        original = r.series
+        r.series = lambda m, layer, s=original, v=value: s(m, layer) * 0 + v if "without" in m else s(m, layer)
+    (claim,) = (c for c in fig6.claims(fig6.measure(made)) if c.id == "C10.2")
+    assert claim.verdict == "undecided at this scale"
+
+
+def test_a_fall_in_single_steps_only_is_said():
+    (claim,) = (c for c in fig6.claims(fig6.measure(runs(windowed=(0.37, 0.38)))) if c.id == "C10.3")
+    assert claim.verdict == "reproduced, with a qualification"
+    assert claim.qualification == "in single steps: of counts in 20 ms it falls by -3%"
+    assert "fall 0.3 ± 0 (95 %); of counts in 20 ms (400 trials) 0.37" in claim.measured
+    assert "fall -0.01 ± 0 (95 %)" in claim.measured
+
+
+def test_distances_at_the_end_are_needed():
+    with pytest.raises(UserError, match=r"task\.last_epochs above 0"):
+        fig6.measure(runs(last=0))
 
 
 def test_both_modes_and_the_same_seeds_are_needed():

@@ -125,12 +125,27 @@ def test_the_exit_code_says_whether_something_does_not_hold(claims, options, cod
 
 
 @pytest.mark.parametrize("columns", [80, 200])
-def test_the_terminal_shows_everything_in_its_width(columns, write_figure, report_command):
+def test_the_terminal_has_a_line_for_each_claim(columns, write_figure, report_command):
+    claims = [claim("C5", decides="gap 0.3 ± 0.1"), claim("C5.small", "contradicted", measured="[red]0.1[/] " * 60)]
+    folder = write_figure("figS1", claims)
+    code, out, _ = report_command("--figures", folder, columns=columns)
+    assert code == 0
+    lines = out.splitlines()
+    assert max(map(len, lines)) <= columns
+    (line,) = (line for line in lines if line.startswith("C5 "))
+    assert line.split() == ["C5", "reproduced", "gap", "0.3", "±", "0.1"]
+    (line, _) = (line for line in lines if line.startswith("C5.small"))  # and why it is contradicted
+    assert "contradicted  [red]0.1[/]" in line
+    assert any(line.split() == ["C7", "not", "run", "make", "fig5"] for line in lines)
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_the_terminal_shows_everything_in_its_width_if_asked(columns, write_figure, report_command):
     folder = write_figure(
         "figS1",
         [claim("C5"), claim("C5.small", "contradicted", statement="a [bold]path[/]", measured="[red]0.1[/]")],
     )
-    code, out, _ = report_command("--figures", folder, columns=columns)
+    code, out, _ = report_command("--figures", folder, "--long", columns=columns)
     assert code == 0
     assert max(map(len, out.splitlines())) <= columns
     flat = " ".join(out.replace("│", " ").split())

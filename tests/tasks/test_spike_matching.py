@@ -201,3 +201,34 @@ def test_wrong_replay_files_are_refused(tmp_path, changes, message):
     with pytest.raises(UserError, match=message) as error:
         SpikeMatching._replayed(task)
     assert str(path) in str(error.value)
+
+
+def test_the_distance_of_the_mean_is_that_of_infinitely_many_trials():
+    """(k d_k - d_1) / (k - 1) is the mean over pairs of different trials of the product of their errors, whose
+    expectation is the squared error of the mean."""
+    from sgtheory.tasks.spike_matching import LAST, SpikeMatching
+
+    net, weights = network()
+    k, noise = 5, Noise(3)
+    settings = types.SimpleNamespace(last_trials=k)
+    neuron = types.SimpleNamespace(mode="escape_noise")
+    task = types.SimpleNamespace(
+        settings=settings,
+        neuron=neuron,
+        network=net,
+        weights=weights,
+        noise=noise,
+        escape=STOCHASTIC,
+        other_escape=DETERMINISTIC,
+        _van_rossum=lambda spikes: SpikeMatching._van_rossum(task, spikes),
+    )
+    found = {metric: value for metric, _, value in SpikeMatching._measure_forms(task, 7)}
+    output = net.run(weights, STOCHASTIC, noise.at(stream=LAST, draw=7), k).output
+    error = output.astype(float) - net.target
+    kernel = net.kernel.samples(STEPS)
+    filtered = np.apply_along_axis(lambda signal: np.convolve(signal, kernel)[:STEPS], 1, error)
+    products = np.einsum("itj,ktj->ik", filtered, filtered) / 2 / OUTPUTS
+    assert found["van_rossum_trials"] == pytest.approx(products.diagonal().mean())
+    pairs = (products.sum() - products.trace()) / k / (k - 1)
+    assert found["van_rossum_of_mean_corrected"] == pytest.approx(pairs)
+    assert pairs != pytest.approx(products.diagonal().mean())  # the noise is seen
