@@ -3,9 +3,10 @@
     python scripts/benchmark.py SUITE [--json] [--threads N] [--device cuda]
 
 Every case is timed in a process of its own after a warm-up; `naive` is the same work with the layers as loops over
-steps in plain PyTorch (backend "reference"), and a ratio says how many times faster than that a case is. Other packages
-are timed where they are installed. `load` compares an idle machine with a busy one; there the ratio says how much of
-the speed is left.
+steps in plain PyTorch (backend "reference"), and a ratio says how many times faster than that a case is. `load`
+compares an idle machine with a busy one; there the ratio says how much of the speed is left. `peers` times other
+packages, where they are installed, in turn with this one in one process, so that other load on the machine meets all of
+them; the ratio is how many times longer they take, median and quartiles of the rounds.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import resource
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 
 import numpy as np
 from benchmark_cases import CASES, GPU_CASES, Case
@@ -60,6 +62,26 @@ def measure(case: Case, device: str) -> dict:
     return {"median_s": median, "p25_s": p25, "p75_s": p75, "peak_mb": peak}
 
 
+def measure_in_turn(cases: dict[str, Case], rounds: int = 15) -> list[dict]:
+    """Times (s) of cases that take turns, and of each round the ratio to the case that it refers to."""
+    works = {name: case.prepare(**case.arguments) for name, case in cases.items()}
+    times = {name: [] for name in works}
+    for turn in range(-2, rounds):  # the first two to warm up
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if turn >= 0:
+                times[name].append(time.perf_counter() - start)
+    results = []
+    for name, case in cases.items():
+        p25, median, p75 = np.percentile(times[name], (25, 50, 75))
+        result = {"case": name, "median_s": median, "p25_s": p25, "p75_s": p75, "ratio": None}
+        if case.naive:
+            result["ratio"] = list(np.percentile(np.divide(times[name], times[case.naive]), (50, 25, 75)))
+        results.append(result | {"version": version(case.package)})
+    return results
+
+
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
@@ -84,30 +106,38 @@ def run_case(suite: str, name: str, threads: int | None, device: str, busy: bool
 
 
 def run_suite(suite: str, cases: dict[str, Case], threads: int | None, device: str) -> list[dict]:
-    """Results of all cases; those of packages that are not there say so."""
+    """Results of all cases; in ``peers`` those of packages that are not there say so."""
+    if suite == "peers":
+        there = {name: case for name, case in cases.items() if importlib.util.find_spec(case.package)}
+        absent = [{"case": name, "not_installed": cases[name].package} for name in cases if name not in there]
+        return measure_in_turn(there) + absent
     results = {}
     for name, case in cases.items():
-        if case.package and importlib.util.find_spec(case.package) is None:
-            results[name] = {"case": name, "not_installed": case.package}
-            continue
         result = {"case": name, **run_case(suite, name, threads, device, case.busy)}
         result["ratio_to_naive"] = results[case.naive]["median_s"] / result["median_s"] if case.naive else None
         results[name] = result
     return list(results.values())
 
 
-def table(results: list[dict], compared: str = "times faster than naive"):
+COMPARED = {"load": "share of the idle speed", "peers": "times as long as this package (quartiles)"}
+
+
+def table(suite: str, results: list[dict]):
     """The results as a table of rich."""
     from rich.table import Table  # not needed where the cases alone are run
 
-    rows = Table("case", "median (ms)", "quartiles (ms)", "peak (MB)", compared)
+    more = "version" if suite == "peers" else "peak (MB)"
+    rows = Table("case", "median (ms)", "quartiles (ms)", more, COMPARED.get(suite, "times faster than naive"))
     for r in results:
         if "not_installed" in r:
             rows.add_row(r["case"], "not installed")
             continue
         milliseconds = [f"{1e3 * r[key]:.2f}" for key in ("median_s", "p25_s", "p75_s")]
-        ratio = f"{r['ratio_to_naive']:.2g}" if r["ratio_to_naive"] else ""
-        rows.add_row(r["case"], milliseconds[0], " - ".join(milliseconds[1:]), f"{r['peak_mb']:.0f}", ratio)
+        if suite == "peers":
+            more, ratio = r["version"], r["ratio"] and "{:.1f} ({:.1f} - {:.1f})".format(*r["ratio"])
+        else:
+            more, ratio = f"{r['peak_mb']:.0f}", r["ratio_to_naive"] and f"{r['ratio_to_naive']:.2g}"
+        rows.add_row(r["case"], milliseconds[0], " - ".join(milliseconds[1:]), more, ratio or "")
     return rows
 
 
@@ -137,10 +167,9 @@ def main() -> None:
     if options.json:
         print(json.dumps(results, indent=1))
     else:
-        compared = {"compared": "share of the idle speed"} if options.suite == "load" else {}
         from rich.console import Console
 
-        Console().print(table(results, **compared))
+        Console().print(table(options.suite, results))
 
 
 if __name__ == "__main__":

@@ -76,11 +76,11 @@ def joblib_sweep(runs: int = 4, epochs: int = 100) -> Callable:
     return run
 
 
-def layer_data(samples: int, steps: int, neurons: int, device: str = "cpu", time_first: bool = False) -> tuple:
+def layer_data(samples: int, steps: int, neurons: int, device: str = "cpu") -> tuple:
     """Input current, which wants a gradient, and a gradient for the spikes."""
     import torch
 
-    shape = (steps, samples, neurons) if time_first else (samples, steps, neurons)
+    shape = (samples, steps, neurons)
     generator = torch.Generator().manual_seed(0)
     inputs = (8 * (torch.rand(shape, generator=generator) < 0.02)).float().to(device).requires_grad_()
     return inputs, torch.randn(shape, generator=generator).to(device)
@@ -115,55 +115,121 @@ def lif_layer(
     return work
 
 
-def layer_of_another_package(
-    package: str, device: str = "cpu", samples: int = 50, steps: int = 350, neurons: int = 1088
+def peer_layer(
+    package: str,
+    recurrent: bool = False,
+    learn: bool = True,
+    device: str = "cpu",
+    samples: int = 32,
+    steps: int = 200,
+    neurons: int = 256,
 ) -> Callable:
-    """The nearest that another package has to :func:`lif_layer`: deterministic, reset to zero, a synapse that decays
-    exponentially, a surrogate with the shape of SuperSpike where there is one; time first, which is what they want.
+    """A dense layer, recurrent or not, on spikes: the forward pass, and with ``learn`` the gradient of all weights.
+
+    It is the nearest that each package has: deterministic, reset to zero, a synapse that decays exponentially, a
+    surrogate with the shape of SuperSpike where there is one. Inputs have the order of axes that the package wants.
     """
     import torch
 
-    inputs, gradient = layer_data(samples, steps, neurons, device, time_first=True)
-    membrane_decay, synaptic_decay = math.exp(-2 / 20), math.exp(-2 / 10)
-    if package == "snntorch":
-        from snntorch import Synaptic, surrogate
-
-        layer = Synaptic(synaptic_decay, membrane_decay, spike_grad=surrogate.fast_sigmoid(10), reset_mechanism="zero")
-        layer = layer.to(device)
-
-        def forward():
-            current, potential = layer.reset_mem()
-            spikes = []
-            for x in inputs.unbind():
-                fired, current, potential = layer(x, current, potential)
-                spikes.append(fired)
-            return torch.stack(spikes)
-
-    elif package == "norse":
-        from norse.torch import LIF, LIFParameters
-
-        rates = {"tau_syn_inv": torch.tensor(1 / 10e-3), "tau_mem_inv": torch.tensor(1 / 20e-3)}
-        layer = LIF(LIFParameters(**rates, method="super", alpha=torch.tensor(10.0)), dt=2e-3).to(device)
-
-        def forward():
-            return layer(inputs)[0]
-
-    else:
-        from spikingjelly.activation_based import functional, neuron, surrogate
-        from spikingjelly.activation_based.layer import SynapseFilter
-
-        membrane = neuron.LIFNode(1 / (1 - membrane_decay), surrogate_function=surrogate.SoftSign(), step_mode="m")
-        layer = torch.nn.Sequential(SynapseFilter(1 / (1 - synaptic_decay), step_mode="m"), membrane).to(device)
-
-        def forward():
-            functional.reset_net(layer)
-            return layer(inputs)
+    torch.manual_seed(0)
+    make = {"sgtheory": _our_layer, "snntorch": _snntorch, "norse": _norse, "spikingjelly": _spikingjelly}[package]
+    model, forward = make(neurons, recurrent)
+    model.to(device)
+    shape = (samples, steps) if package == "sgtheory" else (steps, samples)
+    inputs = (torch.rand(*shape, neurons) < 0.02).float().to(device)
 
     def work():
-        inputs.grad = None
-        forward().backward(gradient)
+        with torch.set_grad_enabled(learn):
+            spikes = forward(inputs)
+        if learn:
+            model.zero_grad()
+            spikes.mean().backward()
 
     return work
+
+
+DECAYS = math.exp(-2 / 10), math.exp(-2 / 20)  # of synapse and membrane: 10 and 20 ms in steps of 2 ms
+
+
+def _input_weights(neurons, gain=1.0):
+    """With which neurons fire at about 20 Hz; ``gain`` is that of the membrane in units of 1 - its decay."""
+    import torch
+
+    return torch.randn(neurons, neurons) * 12 / neurons**0.5 / gain
+
+
+def _linear(neurons, gain=1.0):
+    import torch
+
+    layer = torch.nn.Linear(neurons, neurons, bias=False)
+    layer.weight.data = _input_weights(neurons, gain)
+    return layer
+
+
+def _our_layer(neurons, recurrent):
+    from sgtheory.lif import LIF
+    from sgtheory.neurons import LIFParameters, SuperSpike
+
+    parameters = LIFParameters(20e-3, 10e-3, 2e-3)
+    layer = LIF(neurons, neurons, parameters, SuperSpike(10.0), recurrent=1 if recurrent else None)
+    layer.weight.data = _input_weights(neurons)
+    return layer, layer
+
+
+def _snntorch(neurons, recurrent):
+    import torch
+    from snntorch import RSynaptic, Synaptic, surrogate
+
+    settings = {"spike_grad": surrogate.fast_sigmoid(10), "reset_mechanism": "zero"}
+    cell = RSynaptic(*DECAYS, linear_features=neurons, **settings) if recurrent else Synaptic(*DECAYS, **settings)
+    model = torch.nn.ModuleList([_linear(neurons, 1 / (1 - DECAYS[1])), cell])
+
+    def forward(inputs):
+        state = cell.reset_mem()
+        spikes = []
+        for x in model[0](inputs).unbind():
+            fired, *state = cell(x, *state)
+            spikes.append(fired)
+            state = [fired, *state] if recurrent else state
+        return torch.stack(spikes)
+
+    return model, forward
+
+
+def _norse(neurons, recurrent):
+    import torch
+    from norse.torch import LIF, LIFParameters, LIFRecurrent
+
+    rates = {"tau_syn_inv": torch.tensor(1 / 10e-3), "tau_mem_inv": torch.tensor(1 / 20e-3)}
+    parameters = LIFParameters(**rates, method="super", alpha=torch.tensor(10.0))
+    if recurrent:
+        weights = {"input_weights": _input_weights(neurons), "autapses": True}
+        model = LIFRecurrent(neurons, neurons, parameters, dt=2e-3, **weights)
+        return model, lambda inputs: model(inputs)[0]
+    model = torch.nn.ModuleList([_linear(neurons), LIF(parameters, dt=2e-3)])
+    return model, lambda inputs: model[1](model[0](inputs))[0]
+
+
+def _spikingjelly(neurons, recurrent):
+    import torch
+    from spikingjelly.activation_based import functional, neuron, surrogate
+    from spikingjelly.activation_based.layer import LinearRecurrentContainer, SynapseFilter
+
+    mode = "s" if recurrent else "m"
+    synapse, membrane = (1 / (1 - decay) for decay in DECAYS)
+    cell = torch.nn.Sequential(
+        SynapseFilter(synapse, step_mode=mode),
+        neuron.LIFNode(membrane, surrogate_function=surrogate.SoftSign(), step_mode=mode),
+    )
+    if recurrent:
+        cell = LinearRecurrentContainer(cell, neurons, neurons, bias=False, step_mode="m")
+    model = torch.nn.Sequential(_linear(neurons), cell)
+
+    def forward(inputs):
+        functional.reset_net(model)
+        return model(inputs)
+
+    return model, forward
 
 
 def shd_network(mode: str, device: str, samples: int, steps: int, channels: int) -> tuple:
@@ -277,22 +343,29 @@ def load_cases() -> dict[str, Case]:
     return cases | idle_and_busy("sweep by joblib", prepare=joblib_sweep, once=True)
 
 
+PEERS = ("sgtheory", "snntorch", "norse", "spikingjelly")
+PEER_LAYERS = {
+    "feed-forward": {},
+    "feed-forward, forward pass alone": {"learn": False},
+    "feed-forward, 4 x steps, samples / 4": {"samples": 8, "steps": 800},
+    "recurrent": {"recurrent": True},
+}
 CASES = {
     "load": load_cases(),
     "lif": {f"{mode}, naive": Case(lif_layer, {"mode": mode, "backend": "reference"}) for mode in MODES}
     | {mode: Case(lif_layer, {"mode": mode}, naive=f"{mode}, naive") for mode in MODES}
     | halves(lif_layer, {"samples": 400, "steps": 350, "neurons": 1088})
-    | {
-        "50 samples, naive": Case(lif_layer, {"backend": "reference", "samples": 50}),
-        "50 samples": Case(lif_layer, {"samples": 50}, naive="50 samples, naive"),
-    }
-    | {
-        f"50 samples, {package}": Case(
-            layer_of_another_package, {"package": package}, naive="50 samples, naive", package=package
-        )
-        for package in ("snntorch", "norse", "spikingjelly")
-    }
     | first_calls("lif_layer"),
+    "peers": {
+        f"{name}, {package}": Case(
+            peer_layer,
+            {"package": package, **settings},
+            naive=f"{name}, sgtheory" if package != "sgtheory" else None,
+            package=package,
+        )
+        for name, settings in PEER_LAYERS.items()
+        for package in PEERS
+    },
     "conv_snn": {
         f"{mode}, batch 50, naive": Case(conv_snn, {"mode": mode, "backend": "reference", "samples": 50})
         for mode in MODES

@@ -341,15 +341,16 @@ def timeline(events: list) -> dict:
 def timing(report: Report) -> str:
     """Layers and the SHD net, beside loops over steps on the same GPU, the CPU, and other packages."""
     import benchmark
-    from benchmark_cases import GPU_CASES, Case, conv_snn, layer_of_another_package, lif_layer
+    from benchmark_cases import GPU_CASES, Case, conv_snn, lif_layer, peer_layer
 
     cases = {f"lif, {name}": case for name, case in GPU_CASES["lif"].items()}
     cases |= {f"conv_snn, {name}": case for name, case in GPU_CASES["conv_snn"].items()}
     for name, prepare in (("lif", lif_layer), ("conv_snn", conv_snn)):
         cases[f"{name}, batch 50"] = Case(prepare, {"samples": 50, "backend": "cuda"})
         cases[f"{name}, batch 50, loop over steps"] = Case(prepare, {"samples": 50, "backend": "reference"}, once=True)
-    for package in ("snntorch", "spikingjelly"):
-        cases[f"lif, batch 50, {package}"] = Case(layer_of_another_package, {"package": package}, package=package)
+    for package in ("sgtheory", "snntorch", "spikingjelly"):
+        size = {"samples": 50, "steps": 350, "neurons": 1088}
+        cases[f"dense layer, batch 50, {package}"] = Case(peer_layer, {"package": package, **size}, package=package)
     small = {"samples": 1, "steps": 3}
     benchmark.LEAST_SECONDS = 0 if report.quick else 1.0
     for name, case in cases.items():

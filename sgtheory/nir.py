@@ -10,7 +10,8 @@ In steps of dt, by exponential Euler with x and I constant within a step, this i
 
     r = 1 / (1 - a_m),  w_in = (1 - a_m) / (1 - a_s),  a_m = exp(-dt / tau_mem),  a_s = exp(-dt / tau_syn)
 
-A program that steps by Euler has the same decays for tau' = step / (1 - a), with the same r and w_in (``euler_step``).
+A program that steps by Euler has the same decays for tau' = step / (1 - a) (``euler_step``). Importers of such programs
+want r = tau_mem' / step and w_in = tau_syn' / step, so that U and its threshold are those of here over 1 - a_m.
 What NIR cannot say is in the metadata of each node. Needs the package ``nir``, the extra of that name.
 """
 
@@ -243,6 +244,8 @@ class _Writer:
         if self.euler_step is not None:
             fields |= {"tau_mem": self.euler_step / membrane, "tau_syn": self.euler_step / synapse}
             said = said | {"euler_step": float(self.euler_step)}
+            if kind is nir.CubaLIF:
+                fields |= {"w_in": 1 / synapse, "v_threshold": fields["v_threshold"] / membrane}
         arrays = {field: np.full(shape, float(value)) for field, value in fields.items()}
         self.nodes[name] = kind(**arrays, metadata={"dt": p.dt} | said)
         self.below, self.shape = name, shape
@@ -342,16 +345,16 @@ class _Reader:
         name = forward[-1]
         said, values, gain = self._neurons(forward)
         values |= {key: said[key] for key in ("reset", "reset_gradient") if key in said}
-        values = {"reset": "same", "threshold": self._number(name, "v_threshold")} | values
+        values = {"reset": "same", "threshold": self._number(name, "v_threshold") / gain} | values
         surrogate, escape = self.surrogate, self.escape
         if surrogate is None:
             surrogate = _built(said.get("surrogate"), SurrogateDerivative, f"{name}.surrogate")
         if escape is None:
             escape = _built(said["escape"], EscapeFunction, f"{name}.escape") if "escape" in said else Step()
-        weight, stride, padding = self._weight(forward, gain)
+        weight, stride, padding = self._weight(forward)
         within = None
         if back:
-            within, *geometry = self._weight(back, gain)
+            within, *geometry = self._weight(back)
             kernel = within.shape[2] if within.ndim == 3 else 1
             if within.ndim != weight.ndim or geometry != [1, kernel // 2] or not kernel % 2:
                 raise UserError(f"node {back[0]} leads back to {name}, and must keep its shape")
@@ -362,10 +365,10 @@ class _Reader:
     def readout(self, path: list[str]) -> tuple[Readout, torch.Tensor]:
         """The readout and its weights."""
         said, values, gain = self._neurons(path)
-        weight, _, _ = self._weight(path, gain)
+        weight, _, _ = self._weight(path)
         if weight.ndim != 2:
             raise UserError(f"node {path[-1]} must be connected by Linear or Affine weights")
-        return Readout(self._parameters(path[-1], values), said.get("initial", 0.0)), weight
+        return Readout(self._parameters(path[-1], values), said.get("initial", 0.0)), weight * gain
 
     def _parameters(self, name: str, values: dict) -> LIFParameters:
         try:
@@ -374,7 +377,7 @@ class _Reader:
             raise ParameterError(f"{name}.{error.name}", error.value, error.allowed) from None
 
     def _neurons(self, path: list[str]) -> tuple[Mapping, dict[str, Any], float]:
-        """Metadata and parameters of the neurons at the end of a path, and the factor that their weights need."""
+        """Metadata and parameters of the neurons at the end of a path, and how much larger than here their U is."""
         name = path[-1]
         said = self.nodes[name].metadata
         steps = self.steps | {key: said[key] for key in self.steps if key in said}
@@ -409,8 +412,8 @@ class _Reader:
         """Delays along a path (s), the same for all neurons."""
         return sum(self._number(name, "delay") for name in path if isinstance(self.nodes[name], nir.Delay))
 
-    def _weight(self, path: list[str], gain: float) -> tuple[torch.Tensor, int, int]:
-        """Weights times ``gain``, stride and padding of the connection along a path."""
+    def _weight(self, path: list[str]) -> tuple[torch.Tensor, int, int]:
+        """Weights, stride and padding of the connection along a path."""
         names = [name for name in path if isinstance(self.nodes[name], WEIGHTS)]
         if len(names) != 1:
             raise UserError(f"the way to node {path[-1]} must lead through weights once, not {len(names)} times")
@@ -423,7 +426,7 @@ class _Reader:
             raise UserError(f"node {names[0]} has a bias, which layers of this package do not have")
         values = torch.as_tensor(np.asarray(node.weight))
         weight = values if values.dtype == torch.float64 else values.float()
-        return weight * gain, int(geometry[0]), int(geometry[1])
+        return weight, int(geometry[0]), int(geometry[1])
 
 
 def _module(layer: Layer, weight: torch.Tensor, recurrent: torch.Tensor | None) -> LIF:

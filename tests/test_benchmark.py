@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -51,12 +53,27 @@ def test_the_work_of_gpu_cases_runs_on_the_cpu(benchmark):
             case.prepare(**case.arguments | smaller | {"backend": "auto"}, device="cpu")()
 
 
-def test_a_package_that_is_not_there_is_named(benchmark):
-    cases = {"50 samples, other": benchmark.Case(benchmark.measure, package="no_such_package")}
-    results = benchmark.run_suite("lif", cases, None, "cpu")
-    assert results == [{"case": "50 samples, other", "not_installed": "no_such_package"}]
-    rows = benchmark.table(results)
-    assert list(rows.columns[1].cells) == ["not installed"]
+def test_other_packages_take_turns_with_this_one_and_those_that_are_not_there_are_named(benchmark, monkeypatch):
+    turns = []
+    cases = {
+        name: benchmark.Case(lambda name: lambda: turns.append(name), {"name": name}, first, package=package)
+        for name, first, package in (("ours", None, "numpy"), ("theirs", "ours", "torch"), ("other", "ours", "no_such"))
+    }
+    *measured, absent = results = benchmark.run_suite("peers", cases, None, "cpu")
+    assert turns == ["ours", "theirs"] * 17
+    assert [r["version"] for r in measured] == [version("numpy"), version("torch")]
+    assert measured[0]["ratio"] is None
+    assert measured[1]["ratio"][1] <= measured[1]["ratio"][0] <= measured[1]["ratio"][2]
+    assert absent == {"case": "other", "not_installed": "no_such"}
+    rows = benchmark.table("peers", results)
+    assert list(rows.columns[1].cells)[-1] == "not installed"
+
+
+@pytest.mark.parametrize("package", ["sgtheory", "snntorch", "norse", "spikingjelly"])
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_layers_of_other_packages_run(benchmark, package, recurrent):
+    pytest.importorskip(package)
+    sys.modules["benchmark_cases"].peer_layer(package, recurrent, samples=2, steps=4, neurons=5)()
 
 
 @pytest.mark.skipif(cuda_available()[0] or torch.cuda.is_available(), reason="there is a GPU")

@@ -130,8 +130,10 @@ def test_the_equations_that_the_graph_means(euler_step):
         u = u + membrane * (node.v_leak - u + node.r * current)
         current = current + synapse * (-current + node.w_in * x[n])
     _, potential = lif(inputs @ layer.weight.T, p, SuperSpike())
-    assert (np.array(expected) > p.threshold).sum() > 5
-    assert np.abs(potential.detach().numpy()[0] - expected).max() < 1e-12
+    expected = np.array(expected)
+    assert (expected > node.v_threshold).sum() > 5
+    unit = p.threshold / node.v_threshold
+    assert np.abs(potential.detach().numpy()[0] - unit * expected).max() < 1e-12
 
 
 def test_time_constants_of_eulers_method_are_read_back():
@@ -148,8 +150,13 @@ def test_time_constants_of_eulers_method_are_read_back():
         assert torch.equal(layer.weight, before.weight)
     graph.nodes["layer1"].r = 2 * graph.nodes["layer1"].r
     scaled = layers_from_nir(graph, SuperSpike(), dt=1e-3, euler_step=1e-4)[0]
-    torch.testing.assert_close(scaled.weight, 2 * model[0].weight)
-    torch.testing.assert_close(scaled.recurrent, 2 * model[0].recurrent)
+    assert scaled.neuron.threshold == pytest.approx(model[0].neuron.threshold / 2)
+
+
+def test_a_readout_has_our_unit_whatever_the_graph_has():
+    graph = network_to_nir((1, 14), *network(), euler_step=1e-4)
+    graph.nodes["readout"].w_in = 3 * graph.nodes["readout"].w_in
+    torch.testing.assert_close(network_from_nir(graph).readout_weight, 3 * network()[-1])
 
 
 def test_the_example_of_the_page_runs():
@@ -287,16 +294,20 @@ def test_a_run_of_classification_is_exported_without_its_data(tmp_path):
     assert not (tmp_path / "other.nir").exists()
 
 
+IMPORTERS = {
+    "norse": ("norse.torch", "from_nir", {"dt": 1e-4}),
+    "snntorch": ("snntorch.import_nir", "import_from_nir", {}),  # has dt = 1e-4 built in
+    "spikingjelly": ("spikingjelly.activation_based.nir_exchange", "import_from_nir", {"dt": 1e-4}),
+}
+
+
 def other_program(name: str):
     """What steps a graph in another program, spikes [time, neuron] in and out."""
-    if name == "norse":
-        make = pytest.importorskip("norse.torch").from_nir
-        load = lambda graph: make(graph, dt=1e-4)  # noqa: E731
-    else:
-        load = pytest.importorskip("snntorch.import_nir").import_from_nir
+    module, function, settings = IMPORTERS[name]
+    load = getattr(pytest.importorskip(module), function)
 
     def steps(graph, inputs):
-        net, state, spikes = load(graph), None, []
+        net, state, spikes = load(graph, **settings), None, []
         for x in inputs:
             fired, state = net(x[None], state)
             spikes.append(fired[0].detach())
@@ -305,8 +316,9 @@ def other_program(name: str):
     return steps
 
 
-def test_convolutions_spike_in_snntorch_as_here():
-    steps = other_program("snntorch")
+@pytest.mark.parametrize("program", ["snntorch", "spikingjelly"])
+def test_convolutions_spike_in_other_programs_as_here(program):
+    steps = other_program(program)
     model = stack(True, first=SAME)
     model[0].recurrent = None
     for layer in model:
@@ -333,7 +345,7 @@ def learnt(parameters, recurrent) -> tuple[torch.nn.Sequential, torch.Tensor]:
     return model, inputs[0]
 
 
-@pytest.mark.parametrize("program", ["norse", "snntorch"])
+@pytest.mark.parametrize("program", IMPORTERS)
 @pytest.mark.parametrize(
     ("reset", "recurrent", "equal"), [("same", None, True), ("next", None, False), ("same", 1, False)]
 )
