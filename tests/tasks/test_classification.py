@@ -196,7 +196,7 @@ def test_what_is_measured(tmp_path):
         {(m, "training"): later for m in ("loss", "accuracy", "regulariser")}
         | {(m, "validation"): each for m in ("loss", "accuracy")}
         | {("rate", layer): each for layer in layers}
-        | {("fano", layer): measured for layer in layers}
+        | {(estimator, layer): measured for estimator in ("fano", "fano_step") for layer in layers}
         | {(f"{m}_other_mode", "validation"): measured for m in ("loss", "accuracy")}
         | {(f"{m}{suffix}", "test"): [3] for m in ("loss", "accuracy") for suffix in ("", "_other_mode")}
         | {(f"accuracy{suffix}_best_validation", "test"): [3] for suffix in ("", "_other_mode")}
