@@ -232,6 +232,8 @@ class _Writer:
 
     def _add(self, name: str, weight: nir.NIRNode, kind: type, p: LIFParameters, said: dict, **fields: float) -> str:
         """Neurons over those below; returns the node that their connections lead to."""
+        if p.tensors:
+            raise UserError(f"{name}: {', '.join(p.tensors)} must be numbers, the same for all neurons, to be exported")
         shape = tuple(map(int, weight.output_type["output"]))
         target = f"{name}_delay" if p.delay else name
         self._connect(self.below, f"{name}_weight", weight, target)

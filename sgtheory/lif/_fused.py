@@ -3,8 +3,10 @@
 Exact types only: a subclass may have changed the function.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
+
+import torch
 
 from sgtheory.neurons import (
     EscapeFunction,
@@ -54,7 +56,10 @@ def surrogate_kind(surrogate: SurrogateDerivative) -> tuple[int, float, float]:
 
 
 class Constants(NamedTuple):
-    """The numbers of :class:`sgtheory.neurons.LIFParameters` in the precision of a kernel."""
+    """The numbers of :class:`sgtheory.neurons.LIFParameters` in the precision of a kernel.
+
+    The first four are numbers, or all of them arrays with one number for each neuron.
+    """
 
     a_m: Any  # exp(-dt / tau_mem)
     a_s: Any  # exp(-dt / tau_syn)
@@ -65,14 +70,26 @@ class Constants(NamedTuple):
     delay: int
 
 
-def constants(parameters: LIFParameters, number: Callable = float) -> Constants:
-    """What a kernel needs of ``parameters``; ``number`` is a type such as ``numpy.float32``."""
-    a_m = parameters.membrane_decay
+def numbers_of_neurons(
+    parameters: LIFParameters, channels: int, positions: int, like: torch.Tensor
+) -> torch.Tensor | None:
+    """a_m, a_s, 1 - a_m and theta of every neuron, [4, position * channel], in the type and on the device of ``like``.
+
+    None if all neurons share them. Gradients go back to the tensors among ``parameters``.
+    """
+    if not parameters.tensors:
+        return None
+    values = [torch.as_tensor(value, dtype=torch.float64, device=like.device) for value in parameters.coefficients]
+    return torch.stack([value.to(like.dtype).expand(positions, channels).flatten() for value in values])
+
+
+def constants(parameters: LIFParameters, number: Callable = float, of_neurons: Iterable | None = None) -> Constants:
+    """What a kernel needs of ``parameters``; ``number`` is a type such as ``numpy.float32``.
+
+    ``of_neurons`` takes the place of the first four where neurons differ.
+    """
     return Constants(
-        number(a_m),
-        number(parameters.synaptic_decay),
-        number(1 - a_m),
-        number(parameters.threshold),
+        *(map(number, parameters.coefficients) if of_neurons is None else of_neurons),
         parameters.reset == "same",
         parameters.reset_gradient == "attached",
         parameters.delay,

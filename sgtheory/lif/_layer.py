@@ -60,7 +60,8 @@ def lif(
         inputs: weighted spikes x[n] that arrive in each step from other layers (unit of I), [batch, time, neuron] or
             [batch, time, channel, position], float32 or float64, at least one step. Under autocast, half precision is
             taken, too, and computed with in float32.
-        parameters: time constants, time step, threshold, reset and delay.
+        parameters: time constants, time step, threshold, reset and delay. Tensors among them hold a number for each
+            neuron, or for each channel of inputs with channels, and are differentiable.
         surrogate: what replaces dS/dU in the backward pass.
         escape: firing probability as a function of U - theta; the default is the deterministic threshold.
         noise: source of randomness; required unless ``escape`` is :class:`Step`.
@@ -98,6 +99,7 @@ def lif(
     require_kind(LIFParameters, parameters=parameters)
     require_kind(SurrogateDerivative, surrogate=surrogate)
     require_kind(EscapeFunction, escape=escape)
+    parameters.require_neurons(inputs.shape[2], inputs.device)
     chosen = checked_backend(inputs, backend)
     if noise is not None:
         require_kind(Noise, noise=noise)
@@ -123,7 +125,7 @@ def leaky_readout(
 
     Args:
         inputs: weighted spikes x[n], [batch, time, unit], float32 or float64.
-        parameters: time constants and delay; threshold and reset have no meaning here.
+        parameters: time constants, numbers or one for each unit, and delay; threshold and reset have no meaning here.
         initial: U[0].
         backend: as in :func:`lif`.
 
@@ -135,6 +137,7 @@ def leaky_readout(
     require_number(initial=initial)
     if inputs.ndim != 3:
         raise ParameterError("inputs", list(inputs.shape), "must have the shape [batch, time, unit]")
+    parameters.require_neurons(inputs.shape[2], inputs.device)
     chosen = within_limits(backend, checked_backend(inputs, backend), [(inputs, None)])
     return IMPLEMENTATIONS[chosen].readout(inputs, parameters, initial)
 

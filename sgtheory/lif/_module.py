@@ -1,16 +1,19 @@
 """A layer of LIF neurons with weights, as a torch module."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
-from sgtheory.errors import ParameterError, UserError, is_whole, require_count, require_kind
+from sgtheory.errors import ParameterError, UserError, is_whole, require_choice, require_count, require_kind
 from sgtheory.lif._convolution import convolve
 from sgtheory.lif._graphs import outside_graphs
 from sgtheory.lif._layer import DETERMINISTIC, lif
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
+NEURON = ("tau_mem", "tau_syn", "threshold")  # what may differ between neurons, and be learnt
 EVALUATION = 2**31  # the first draw of calls in evaluation mode
 
 
@@ -22,13 +25,17 @@ class LIF(torch.nn.Module):
     Args:
         pre: input neurons, or input channels.
         post: neurons, or channels.
-        parameters: time constants, reset, delay.
+        parameters: time constants, reset, delay. Tensors among them, with a number for each neuron or channel, become
+            buffers of the layer.
         surrogate: what passes errors back.
         escape: how the neurons spike; deterministic by default.
         kernel: length of the feed-forward kernel; None is a dense layer.
         stride, padding: of the feed-forward convolution.
         recurrent: None, or for a dense layer 1, or the odd length of the recurrent kernel.
         backend: see :func:`lif`.
+        learn: which of ``"tau_mem"``, ``"tau_syn"`` and ``"threshold"`` are learnt, for each neuron or channel, from
+            those of ``parameters`` on. The layer's parameters are their logarithms, ``log_tau_mem`` (of seconds),
+            ``log_tau_syn`` and ``log_threshold``: what is learnt stays positive and changes by factors.
         noise: seed, stream and first draw of the layer's own noise. By default, seed and stream are two random words of
             PyTorch's generator, so that layers differ and ``torch.manual_seed`` repeats all of them.
 
@@ -41,7 +48,8 @@ class LIF(torch.nn.Module):
     A deep copy draws the same noise as the original.
 
     Raises:
-        ParameterError: for a recurrent kernel that does not fit, or noise that names samples.
+        ParameterError: for a recurrent kernel that does not fit, tensors of another size, a threshold that is not
+            positive and to be learnt, or noise that names samples.
     """
 
     def __init__(
@@ -57,6 +65,7 @@ class LIF(torch.nn.Module):
         recurrent: int | None = None,
         backend: str = "auto",
         noise: Noise | None = None,
+        learn: Sequence[str] = (),
     ) -> None:
         super().__init__()
         require_count(pre=pre, post=post, stride=stride)
@@ -66,17 +75,28 @@ class LIF(torch.nn.Module):
         require_kind(LIFParameters, parameters=parameters)
         require_kind(SurrogateDerivative, surrogate=surrogate)
         require_kind(EscapeFunction, escape=escape)
+        for name in learn:
+            require_choice(NEURON, learn=name)
+        parameters.require_neurons(post, torch.device("cpu"))
+        if "threshold" in learn and not bool((torch.as_tensor(parameters.threshold) > 0).all()):
+            raise ParameterError("threshold", parameters.threshold, "must be positive to be learnt")
         fits = is_whole(recurrent) and (recurrent == 1 or (kernel is not None and recurrent > 0 and recurrent % 2))
         if recurrent is not None and not fits:
             raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
         if noise is not None and noise.samples is not None:
             raise ParameterError("noise", noise, "must name no samples here: batches differ")
-        self.neuron, self.surrogate, self.escape, self.backend = parameters, surrogate, escape, backend
+        self.surrogate, self.escape, self.backend = surrogate, escape, backend
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.weight = self._drawn(post, pre, *(() if kernel is None else (kernel,)))
         self.recurrent: torch.nn.Parameter | None = None
         if recurrent is not None:
             self.recurrent = self._drawn(post, post, *(() if kernel is None else (recurrent,)))
+        self._given, self._learnt = parameters, tuple(name for name in NEURON if name in learn)
+        for name in self._learnt:
+            start = torch.as_tensor(getattr(parameters, name), dtype=self.weight.dtype).detach()
+            self.register_parameter(f"log_{name}", torch.nn.Parameter(start.log().expand(post).clone()))
+        for name in self._fixed:
+            self.register_buffer(name, parameters.tensors[name].detach().clone())
         words = torch.randint(2**32, (2,)).tolist()  # drawn in any case: other weights do not depend on it
         self._noise = Noise(*words) if noise is None else noise
         self._evaluations = 0
@@ -84,6 +104,17 @@ class LIF(torch.nn.Module):
     @staticmethod
     def _drawn(*shape: int) -> torch.nn.Parameter:
         return torch.nn.Parameter(torch.randn(shape) / math.sqrt(math.prod(shape[1:])))
+
+    @property
+    def _fixed(self) -> list[str]:
+        return [name for name in self._given.tensors if name not in self._learnt]
+
+    @property
+    @outside_graphs
+    def neuron(self) -> LIFParameters:
+        """Time constants, threshold and the rest as they are now; gradients go back to what is learnt."""
+        learnt = {name: getattr(self, f"log_{name}").exp() for name in self._learnt}
+        return replace(self._given, **learnt, **{name: getattr(self, name) for name in self._fixed})
 
     def forward(self, inputs: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
         """Spikes [batch, time, post] from inputs [batch, time, pre], or with positions as the last axis of both.
@@ -142,4 +173,6 @@ class LIF(torch.nn.Module):
             shown.append(f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}")
         if self.recurrent is not None:
             shown.append(f"recurrent={self.recurrent.shape[-1] if kernel else 1}")
-        return ", ".join([*shown, f"{self.neuron}", f"{self.surrogate}", f"{self.escape}", f"backend={self.backend!r}"])
+        if self._learnt:
+            shown.append(f"learn={self._learnt}")
+        return ", ".join([*shown, f"{self._given}", f"{self.surrogate}", f"{self.escape}", f"backend={self.backend!r}"])

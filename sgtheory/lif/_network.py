@@ -23,7 +23,7 @@ class Layer:
     """A spiking layer without its weights.
 
     Args:
-        parameters: time constants, reset, delay.
+        parameters: time constants, reset, delay; tensors among them hold a number for each channel.
         surrogate: what passes errors back.
         escape: how it spikes.
         stride: of the convolution from the layer below.
@@ -51,7 +51,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Readout:
-    """Units that integrate and never spike: parameters and U[0]."""
+    """Units that integrate and never spike: parameters, whose tensors hold a number for each unit, and U[0]."""
 
     parameters: LIFParameters
     initial: float = -1e-3
@@ -105,7 +105,7 @@ def spiking_network(
     require_kind(Readout, readout=readout)
     chosen = checked_backend(inputs, backend)
     refuse_transforms(chosen)
-    inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
+    inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout, readout_weight, noise)
     run = IMPLEMENTATIONS[within_limits(backend, chosen, _as_layers(shapes, recurrent, readout_weight))].network
     return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, True, recompute)
 
@@ -138,7 +138,7 @@ def network_activity(
     require_kind(Readout, readout=readout)
     chosen = checked_backend(inputs, backend)
     refuse_transforms(chosen)
-    inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout_weight, noise)
+    inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout, readout_weight, noise)
     run = IMPLEMENTATIONS[within_limits(backend, chosen, _as_layers(shapes, recurrent, readout_weight))].network
     return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, False, False)
 
@@ -150,7 +150,7 @@ def _as_layers(shapes, recurrent, readout_weight):
         yield torch.empty((1, 1, *shape), dtype=readout_weight.dtype, device="meta"), within
 
 
-def _checked(inputs, layers, weights, recurrent, readout_weight, noise):
+def _checked(inputs, layers, weights, recurrent, readout, readout_weight, noise):
     """Inputs with channels, the shapes of all layers, and noise."""
     if inputs.ndim == 3:
         inputs = inputs.unsqueeze(2)
@@ -178,18 +178,21 @@ def _checked(inputs, layers, weights, recurrent, readout_weight, noise):
             name = type(layer.escape).__name__
             raise ParameterError("noise", None, f"must be given for {name} of layers[{index}], which is random")
     shapes = _shapes(inputs, layers, weights, recurrent, readout_weight)
-    _check_numbers(inputs, weights, recurrent, readout_weight)
+    _check_numbers(inputs, layers, weights, recurrent, readout, readout_weight)
     return inputs, shapes, noise or Noise(seed=0)
 
 
-def _check_numbers(inputs, weights, recurrent, readout_weight) -> None:
-    """Weights must be finite, of one type, and where the inputs are."""
+def _check_numbers(inputs, layers, weights, recurrent, readout, readout_weight) -> None:
+    """Weights must be finite, of one type, and where the inputs are; so must tensors among the parameters."""
     dtype = readout_weight.dtype
     if dtype not in (torch.float32, torch.float64):
         raise ParameterError("readout_weight", str(dtype), "must be float32 or float64")
     named = {"readout_weight": readout_weight}
     named |= {f"weights[{index}]": weight for index, weight in enumerate(weights)}
     named |= {f"recurrent[{index}]": weight for index, weight in enumerate(recurrent) if weight is not None}
+    for index, (layer, weight) in enumerate(zip(layers, weights, strict=True)):
+        layer.parameters.require_neurons(len(weight), inputs.device, f"layers[{index}].")
+    readout.parameters.require_neurons(len(readout_weight), inputs.device, "readout.")
     for name, weight in named.items():
         if weight.dtype != dtype or weight.device != inputs.device:
             allowed = f"must be {dtype} on {inputs.device} like readout_weight and inputs"

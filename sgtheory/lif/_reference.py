@@ -31,6 +31,14 @@ def recurrent_input(spikes: torch.Tensor, weight: torch.Tensor | None) -> torch.
     return convolve(spikes.unsqueeze(1), weight, padding=weight.shape[-1] // 2).squeeze(1)
 
 
+def coefficients(parameters: LIFParameters, inputs: torch.Tensor) -> list[torch.Tensor | float]:
+    """a_m, a_s, 1 - a_m and theta: numbers, or in the shape of a step of ``inputs``, where float64 is rounded once."""
+    return [
+        value.to(inputs.dtype).view(-1, *[1] * (inputs.ndim - 3)) if isinstance(value, torch.Tensor) else value
+        for value in parameters.coefficients
+    ]
+
+
 def layer(
     inputs: torch.Tensor,
     parameters: LIFParameters,
@@ -41,13 +49,13 @@ def layer(
     potential: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """See :func:`sgtheory.lif.lif`. Differentiated by autograd; float32 or float64."""
-    a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
+    a_m, a_s, gain, theta = coefficients(parameters, inputs)
     u = current = inputs[:, :0].sum(dim=1)  # zeros, and part of the graph
     noise = noise.at(samples=noise.sample_indices(len(inputs), inputs.device))
     on_the_way = deque(torch.zeros_like(u) for _ in range(parameters.delay))
     potentials, spikes = [], []
     for n, weighted in enumerate(inputs.unbind(dim=1)):
-        x = u - parameters.threshold
+        x = u - theta
         spike = (x > thresholds(escape, noise, inputs, n)).to(x.dtype)
         spike = surrogate_spike(x, spike, surrogate.derivative)
         if potential:
@@ -56,23 +64,23 @@ def layer(
         on_the_way.append(weighted + recurrent_input(spike, recurrent))
         keep = 1 - (spike if parameters.reset_gradient == "attached" else spike.detach())
         if parameters.reset == "next":
-            u = (a_m * u + (1 - a_m) * current) * keep
+            u = (a_m * u + gain * current) * keep
         else:
-            u = a_m * u * keep + (1 - a_m) * current
+            u = a_m * u * keep + gain * current
         current = a_s * current + on_the_way.popleft()
     return torch.stack(spikes, dim=1), torch.stack(potentials, dim=1) if potential else None
 
 
 def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
     """See :func:`sgtheory.lif.leaky_readout`. Differentiated by autograd; float32 or float64."""
-    a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
+    a_m, a_s, gain, _ = coefficients(parameters, inputs)
     potential = torch.full_like(inputs[:, 0], initial)
     current = torch.zeros_like(potential)
     on_the_way = deque(torch.zeros_like(potential) for _ in range(parameters.delay))
     potentials = []
     for weighted in inputs.unbind(dim=1):
         on_the_way.append(weighted)
-        potential = a_m * potential + (1 - a_m) * current
+        potential = a_m * potential + gain * current
         current = a_s * current + on_the_way.popleft()
         potentials.append(potential)
     return torch.stack(potentials, dim=1)

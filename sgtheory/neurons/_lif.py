@@ -3,8 +3,10 @@
 import math
 from dataclasses import dataclass
 
+import torch
+
 from sgtheory.errors import ParameterError, convert, is_number, require_choice
-from sgtheory.neurons._range import LARGEST, require_normal_fields
+from sgtheory.neurons._range import LARGEST, require_normal_fields, require_tensor
 
 
 @dataclass(frozen=True)
@@ -19,47 +21,82 @@ class LIFParameters:
         U[0] = I[0] = 0,  x[n] = 0 for n < 0
 
     Args:
-        tau_mem: membrane time constant (s).
-        tau_syn: synaptic time constant (s).
+        tau_mem: membrane time constant (s); a number, or a tensor for each neuron, see below.
+        tau_syn: synaptic time constant (s); likewise.
         dt: time step (s).
-        threshold: firing threshold theta (unit of U).
+        threshold: firing threshold theta (unit of U); likewise.
         reset: ``"next"``: a neuron is silent in the step after a spike (Eq 18); ``"same"``: input that arrives with
             the spike survives the reset, so that it can fire in adjacent steps (Eq 23).
         reset_gradient: ``"attached"`` differentiates the factor (1 - S[n]) with the surrogate (Eqs 15, 17);
             ``"detached"`` treats it as a constant.
         delay: 0 or 1 additional steps of transmission delay on every connection into the neuron.
 
+    ``tau_mem``, ``tau_syn`` and ``threshold`` may be tensors of floating-point numbers, with gradients if they ask for
+    them: one number for each neuron, or for each channel of a layer with channels, or one for all. They are checked
+    where they lie on the CPU; on a GPU they would have to be waited for.
+
     Raises:
         ParameterError: naming the parameter that is out of range.
     """
 
-    tau_mem: float = 20e-3
-    tau_syn: float = 10e-3
+    tau_mem: float | torch.Tensor = 20e-3
+    tau_syn: float | torch.Tensor = 10e-3
     dt: float = 1e-3
-    threshold: float = 1.0
+    threshold: float | torch.Tensor = 1.0
     reset: str = "next"
     reset_gradient: str = "detached"
     delay: int = 0
 
     def __post_init__(self) -> None:
-        require_normal_fields(self, "tau_mem", "tau_syn", "dt")
-        if not is_number(self.threshold):
-            raise ParameterError("threshold", self.threshold, "must be a number")
-        if not abs(float(self.threshold)) <= LARGEST:
-            raise ParameterError("threshold", self.threshold, f"must be finite, and at most {LARGEST:.1g} for float32")
+        tensors = self.tensors
+        require_normal_fields(self, *(name for name in ("tau_mem", "tau_syn", "dt") if name not in tensors))
+        for name, value in tensors.items():
+            require_tensor(-LARGEST if name == "threshold" else 1 / LARGEST, **{name: value})
+        if "threshold" not in tensors:
+            self._check_threshold()
         require_choice(("next", "same"), reset=self.reset)
         require_choice(("attached", "detached"), reset_gradient=self.reset_gradient)
         if not is_number(self.delay) or self.delay not in (0, 1):
             raise ParameterError("delay", self.delay, "must be one of 0, 1")
-        convert(self, float, "threshold")
         convert(self, int, "delay")
 
-    @property
-    def membrane_decay(self) -> float:
-        """a_m = exp(-dt / tau_mem)."""
-        return math.exp(-self.dt / self.tau_mem)
+    def _check_threshold(self) -> None:
+        if not is_number(self.threshold):
+            raise ParameterError("threshold", self.threshold, "must be a number")
+        if not abs(float(self.threshold)) <= LARGEST:
+            raise ParameterError("threshold", self.threshold, f"must be finite, and at most {LARGEST:.1g} for float32")
+        convert(self, float, "threshold")
 
     @property
-    def synaptic_decay(self) -> float:
-        """a_s = exp(-dt / tau_syn)."""
-        return math.exp(-self.dt / self.tau_syn)
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Those of ``tau_mem``, ``tau_syn`` and ``threshold`` that are tensors, by name."""
+        values = {name: getattr(self, name) for name in ("tau_mem", "tau_syn", "threshold")}
+        return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+
+    def require_neurons(self, number: int, device: torch.device, of: str = "") -> None:
+        """Raise :class:`ParameterError` for the first tensor that does not fit to so many neurons or channels on
+        ``device``; ``of`` is put in front of its name."""
+        for name, value in self.tensors.items():
+            if value.numel() not in (1, number) or value.device != device:
+                given = f"{list(value.shape)} on {value.device}"
+                raise ParameterError(of + name, given, f"must be one number or [{number}], on {device}")
+
+    @property
+    def membrane_decay(self) -> float | torch.Tensor:
+        """a_m = exp(-dt / tau_mem); of a tensor in float64."""
+        return _decay(self.dt, self.tau_mem)
+
+    @property
+    def synaptic_decay(self) -> float | torch.Tensor:
+        """a_s = exp(-dt / tau_syn); of a tensor in float64."""
+        return _decay(self.dt, self.tau_syn)
+
+    @property
+    def coefficients(self) -> tuple[float | torch.Tensor, ...]:
+        """a_m, a_s, 1 - a_m and theta: all that the equations have of the time constants and the threshold."""
+        a_m = self.membrane_decay
+        return a_m, self.synaptic_decay, 1 - a_m, self.threshold
+
+
+def _decay(dt: float, tau: float | torch.Tensor) -> float | torch.Tensor:
+    return torch.exp(-dt / tau.double()) if isinstance(tau, torch.Tensor) else math.exp(-dt / tau)

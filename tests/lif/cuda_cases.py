@@ -4,6 +4,7 @@ Inputs and weights are multiples of 1/64, so that sums over neurons are exact in
 """
 
 import itertools
+from dataclasses import replace
 
 import torch
 
@@ -84,13 +85,22 @@ def fast(**options):
     return LIFParameters(**{"tau_mem": 3e-3, "tau_syn": 2e-3, **options})
 
 
+def differing(neurons, **options):
+    """Parameters of so many neurons or channels that differ, and respond within a few steps."""
+    generator = torch.Generator().manual_seed(7)
+    tau_mem, tau_syn = (2e-3 + 3e-3 * torch.rand(2, neurons, generator=generator)).unbind()
+    return fast(tau_mem=tau_mem, tau_syn=tau_syn, threshold=sixty_fourths(40, 90, neurons, seed=8), **options)
+
+
 def run(backend, inputs, recurrent, parameters, surrogate=SURROGATES[0], escape=SIGMOID, noise=NOISE):
     """Spikes, potentials, and gradients of a loss that both are part of."""
     leaves = [t.detach().requires_grad_() for t in (inputs, recurrent) if t is not None]
+    tensors = {name: value.detach().requires_grad_() for name, value in parameters.tensors.items()}
+    parameters = replace(parameters, **tensors)
     spikes, potentials = backend(leaves[0], parameters, surrogate, escape, noise, (*leaves, None)[1])
     generator = torch.Generator().manual_seed(2)
     loss = sum((out * torch.randn(out.shape, generator=generator)).sum() for out in (spikes, potentials))
-    return spikes.detach(), potentials.detach(), *torch.autograd.grad(loss, leaves)
+    return spikes.detach(), potentials.detach(), *torch.autograd.grad(loss, [*leaves, *tensors.values()])
 
 
 def assert_same(expected, found, rounding=2e-6):

@@ -22,6 +22,7 @@ from cuda_cases import (
     Triangular,
     assert_like_reference,
     assert_same,
+    differing,
     fast,
     layer,
     run,
@@ -44,6 +45,14 @@ from sgtheory.neurons import LIFParameters, Step
 def test_every_option_on_every_kind_of_layer(name, reset, reset_gradient, delay):
     parameters = fast(reset=reset, reset_gradient=reset_gradient, delay=delay)
     assert_like_reference(*layer(name), parameters)
+
+
+@pytest.mark.parametrize("name", ["feedforward", "dense", "convolution"])
+@pytest.mark.parametrize(("reset", "reset_gradient", "delay"), OPTIONS[::3])
+def test_neurons_that_differ(name, reset, reset_gradient, delay):
+    inputs, recurrent = layer(name)
+    parameters = differing(inputs.shape[2], reset=reset, reset_gradient=reset_gradient, delay=delay)
+    assert_like_reference(inputs, recurrent, parameters, SURROGATES[-1 if delay else 0])
 
 
 @pytest.mark.parametrize("name", ["many channels", "few positions", "channels without recurrence"])
@@ -167,7 +176,22 @@ def test_operators_are_well_formed(operator):
     constants, surrogate, samples = [0.7, 0.6, 0.3, 1.0], [0.0, 5.0, 1.0], torch.arange(2)
     leaf, weight = inputs.clone().requires_grad_(), recurrent.clone().requires_grad_()
     arguments = {
-        "lif_forward": (leaf, weight, None, samples, constants, False, True, 1, [0, 0, 0], 0.0, 1.0, surrogate, True),
+        "lif_forward": (
+            leaf,
+            weight,
+            None,
+            samples,
+            torch.rand(4, 12, requires_grad=True),
+            constants,
+            False,
+            True,
+            1,
+            [0, 0, 0],
+            0.0,
+            1.0,
+            surrogate,
+            True,
+        ),
         "lif_backward": (
             gradient,
             inputs,
@@ -176,6 +200,8 @@ def test_operators_are_well_formed(operator):
             inputs,
             inputs,
             None,
+            torch.rand(4, 12),
+            True,
             constants,
             False,
             True,

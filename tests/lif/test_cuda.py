@@ -18,7 +18,7 @@ import torch
 triton = pytest.importorskip("triton", reason="triton is not installed")
 
 import cuda_ptx  # noqa: E402
-from cuda_cases import ESCAPES, NOISE, OPTIONS, SURROGATES, assert_like_reference, fast, layer, run  # noqa: E402
+from cuda_cases import ESCAPES, NOISE, OPTIONS, SURROGATES, assert_like_reference, differing, fast, layer, run  # noqa: E402
 from triton.backends.compiler import GPUTarget  # noqa: E402
 from triton.runtime.jit import JITFunction  # noqa: E402
 
@@ -162,6 +162,14 @@ CASES = A_FEW_OPTIONS + [pytest.param(*case, marks=pytest.mark.slow) for case in
 def test_options(name, reset, reset_gradient, delay, device):
     device(80)
     assert_like_reference(*layer(name), fast(reset=reset, reset_gradient=reset_gradient, delay=delay))
+
+
+@pytest.mark.parametrize("name", ["convolution", pytest.param("feedforward", marks=pytest.mark.slow)])
+def test_neurons_that_differ(name, device):
+    launched = device(80)
+    inputs, recurrent = layer(name)
+    assert_like_reference(inputs, recurrent, differing(inputs.shape[2], reset_gradient="attached", delay=1))
+    assert_rounds_like_the_reference(launched[0])
 
 
 @pytest.mark.parametrize("i", [pytest.param(i, marks=pytest.mark.slow if i not in (2, 4, 7) else []) for i in range(8)])

@@ -119,19 +119,23 @@ def smooth_spikes(monkeypatch):
 @pytest.mark.parametrize(("reset", "delay"), list(itertools.product(RESETS, DELAYS)))
 @pytest.mark.parametrize("shape", [(2, 7, 3), (1, 5, 3, 4)])
 def test_gradients_of_the_definition_against_finite_differences(reset, delay, shape):
-    """With the smooth stand-in for the spike the gradient is a true one, recurrent weights included."""
+    """With the smooth stand-in for the spike the gradient is a true one, for recurrent weights, time constants and
+    thresholds as well."""
     generator = torch.Generator().manual_seed(0)
     inputs = torch.randn(shape, generator=generator, dtype=torch.float64, requires_grad=True)
     kernel = (3, 3) if len(shape) == 3 else (3, 3, 5)
     recurrent = torch.randn(kernel, generator=generator, dtype=torch.float64, requires_grad=True)
 
-    def f(x, v, reset_gradient="attached"):
-        p = parameters(reset, reset_gradient, delay)
+    neurons = [(low + low * torch.rand(3, generator=generator, dtype=torch.float64)) for low in (8e-3, 4e-3, 0.5)]
+    leaves = inputs, recurrent, *(tensor.requires_grad_() for tensor in neurons)
+
+    def f(x, v, tau_mem, tau_syn, threshold, reset_gradient="attached"):
+        p = LIFParameters(tau_mem, tau_syn, 1e-3, threshold, reset, reset_gradient, delay)
         return lif(x, p, SigmoidDerivative(2.0), recurrent=v, backend="reference")
 
-    assert torch.autograd.gradcheck(f, (inputs, recurrent))
+    assert torch.autograd.gradcheck(f, leaves)
     # negative control: without the reset term it is not the gradient
-    assert not torch.autograd.gradcheck(lambda x, v: f(x, v, "detached"), (inputs, recurrent), raise_exception=False)
+    assert not torch.autograd.gradcheck(lambda *args: f(*args, "detached"), leaves, raise_exception=False)
 
 
 @pytest.mark.parametrize(("reset", "reset_gradient", "delay"), OPTIONS)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from sgtheory.lif._fused import numbers_of_neurons
 from sgtheory.lif._graphs import outside_graphs
 from sgtheory.lif._reference import readout
 from sgtheory.lif.cpu.blocks import NetworkOnCPU, blocks
@@ -15,11 +16,12 @@ __all__ = ["layer", "network", "readout"]
 @outside_graphs
 def layer(inputs, parameters, surrogate, escape, noise, recurrent, potential=True):
     """See :func:`sgtheory.lif._reference.layer`."""
-    if recurrent is None and inputs.ndim == 3:
-        return LayerWithoutRecurrence.apply(inputs, parameters, surrogate, escape, noise, potential)
     dense = inputs.ndim == 3
+    numbers = numbers_of_neurons(parameters, inputs.shape[2], inputs.shape[3:].numel(), inputs)
+    if recurrent is None and dense:
+        return LayerWithoutRecurrence.apply(inputs, numbers, parameters, surrogate, escape, noise, potential)
     channels_last = inputs.unsqueeze(2) if dense else inputs.mT
-    outputs = RecurrentLayer.apply(channels_last, parameters, surrogate, escape, noise, recurrent)
+    outputs = RecurrentLayer.apply(channels_last, numbers, parameters, surrogate, escape, noise, recurrent)
     spikes, u = (o.squeeze(2) if dense else o.mT for o in outputs)
     return spikes, u if potential else None
 
@@ -27,23 +29,27 @@ def layer(inputs, parameters, surrogate, escape, noise, recurrent, potential=Tru
 @outside_graphs
 def network(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, count, recompute):
     """See :func:`sgtheory.lif._reference.network`."""
+    sizes = [*shapes[1:], (len(readout_weight), 1)]
+    numbers = [
+        numbers_of_neurons(neurons.parameters, *size, readout_weight)
+        for neurons, size in zip([*layers, readout], sizes, strict=True)
+    ]
     if not count:
-        return _activity(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
-    given = [v for v in recurrent if v is not None]
-    which = [v is not None for v in recurrent]
+        return _activity(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, numbers)
     store = torch.is_grad_enabled() and not recompute
     potentials, *counts = Network.apply(
-        inputs, layers, readout, noise, store, shapes, which, readout_weight, *weights, *given
+        inputs, layers, readout, noise, store, shapes, readout_weight, *weights, *recurrent, *numbers
     )
     return potentials, counts
 
 
-def _activity(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes):
+def _activity(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, numbers):
     """Readout potentials, and the spikes of each layer."""
     batch, steps = inputs.shape[:2]
     potentials = readout_weight.new_empty((batch, steps, len(readout_weight)), requires_grad=False)
     spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
-    run_through = NetworkOnCPU(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
+    synapses = weights, recurrent, readout, readout_weight
+    run_through = NetworkOnCPU(inputs, layers, *synapses, noise, shapes, numbers, [False] * len(numbers))
 
     def run(block):
         _, activity = run_through.run(block)

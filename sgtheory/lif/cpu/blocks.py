@@ -8,10 +8,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from sgtheory.lif._fused import GIVEN_SURROGATE, Constants, constants, surrogate_kind
+from sgtheory.lif._fused import GIVEN_SURROGATE, Constants, surrogate_kind
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.convolution import Convolution
-from sgtheory.lif.cpu.functions import Surrogate, surrogate_of, threshold_of
+from sgtheory.lif.cpu.functions import Surrogate, constants_of, surrogate_of, threshold_of
 from sgtheory.lif.cpu.memory import empty_array
 from sgtheory.lif.cpu.recurrent_kernels import (
     Events,
@@ -33,8 +33,10 @@ def blocks(batch: int) -> list[slice]:
     return [slice(first, min(first + SAMPLES_AT_ONCE, batch)) for first in range(0, batch, SAMPLES_AT_ONCE)]
 
 
-def ordered_sum(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Sum over blocks, first to last."""
+def ordered_sum(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    """Sum over blocks, first to last; None of None."""
+    if parts[0] is None:
+        return None
     total = parts[0].copy()
     for part in parts[1:]:
         total += part
@@ -71,9 +73,10 @@ def no_events(batch: int, steps: int) -> Events:
 
 @dataclass(frozen=True)
 class LayerActivity:
-    """What a layer did: potentials [batch, time, neuron], and its spikes as events."""
+    """What a layer did: potentials and, where they are needed, currents [batch, time, neuron], and its spikes."""
 
     potentials: np.ndarray
+    currents: np.ndarray | None
     events: Events
 
     def spikes(self, dtype) -> np.ndarray:
@@ -99,6 +102,8 @@ class LayerOnCPU:
     Args:
         feed_forward: from the layer below, or a kernel of length 0.
         recurrent: within the layer, or a kernel of length 0.
+        numbers: see :func:`sgtheory.lif._fused.numbers_of_neurons`.
+        to_numbers: whether the backward pass is to give gradients for them.
     """
 
     parameters: LIFParameters
@@ -107,6 +112,8 @@ class LayerOnCPU:
     noise: Noise
     feed_forward: Convolution
     recurrent: Convolution
+    numbers: torch.Tensor | None
+    to_numbers: bool
 
     @property
     def neurons(self) -> int:
@@ -114,18 +121,20 @@ class LayerOnCPU:
 
     @cached_property
     def constants(self) -> Constants:
-        return constants(self.parameters, self.recurrent.weight.dtype.type)
+        return constants_of(self.parameters, self.recurrent.weight.dtype, self.numbers)
 
     def forward(self, below: Events, inputs: np.ndarray, steps: int, samples: np.ndarray) -> LayerActivity:
         """What a block of samples makes the layer do; see :func:`forward_layer`."""
         dtype = self.recurrent.weight.dtype
         potentials = empty_array((len(samples), steps, self.neurons), dtype)
+        currents = empty_array(potentials.shape, dtype) if self.to_numbers else None
         events = _room_for_events(potentials.shape)
         noise = self.noise.at(samples=torch.from_numpy(samples))
         threshold = threshold_of(self.escape, noise, potentials.shape, dtype)
         synapses = self.feed_forward.synapses, self.recurrent.synapses
-        forward_layer(below, synapses[0], inputs, synapses[1], self.constants, threshold, samples, potentials, events)
-        return LayerActivity(potentials, _without_room(events))
+        states = potentials, currents
+        forward_layer(below, synapses[0], inputs, synapses[1], self.constants, threshold, samples, *states, events)
+        return LayerActivity(*states, _without_room(events))
 
     def potential(self, activity: LayerActivity) -> np.ndarray:
         """U from what :meth:`forward` stored."""
@@ -140,7 +149,7 @@ class LayerOnCPU:
         potentials, spikes = activity.potentials, np.zeros(0, np.uint8)
         if surrogate_kind(self.surrogate)[0] == GIVEN_SURROGATE:
             potentials, spikes = self.potential(activity), activity.spikes(np.uint8)
-        return surrogate_of(self.surrogate, potentials, spikes, self.parameters.threshold)
+        return surrogate_of(self.surrogate, potentials, spikes, self.constants.theta)
 
     def from_above(
         self,
@@ -161,8 +170,8 @@ class LayerOnCPU:
 
     def backward(
         self, above: FromAbove, below: Events, activity: LayerActivity, to_sources: bool, to_inputs: bool
-    ) -> Gradients:
-        """Gradients of a block; see :func:`backward_layer`."""
+    ) -> tuple[Gradients, np.ndarray | None]:
+        """Gradients of a block, also for ``numbers``; see :func:`backward_layer`."""
         dtype = activity.potentials.dtype
         batch, steps, neurons = activity.potentials.shape
         out = Gradients(
@@ -171,38 +180,56 @@ class LayerOnCPU:
             empty_array((batch, steps if to_sources else 0, self.feed_forward.width_below), dtype),
             np.empty((batch, steps if to_inputs else 0, neurons), dtype),
         )
+        out_numbers = np.zeros((4, neurons), dtype) if self.to_numbers else None
         surrogate = self._surrogate(activity)
         transposed = self.feed_forward.to_below, self.recurrent.to_itself
-        backward_layer(above, below, *transposed, self.constants, surrogate, activity.potentials, activity.events, out)
-        return out
+        done = activity.potentials, activity.currents, activity.events
+        backward_layer(above, below, *transposed, self.constants, surrogate, *done, out, out_numbers)
+        if self.to_numbers:
+            out_numbers[3] *= -1  # theta is subtracted
+        return out, out_numbers
 
 
 @dataclass(frozen=True)
 class ReadoutOnCPU:
-    """Units that never spike. weight [pre, unit]."""
+    """Units that never spike. weight [pre, unit]; the others as in :class:`LayerOnCPU`."""
 
     parameters: LIFParameters
     initial: float
     weight: np.ndarray
+    numbers: torch.Tensor | None
+    to_numbers: bool
 
     @cached_property
     def _constants(self) -> Constants:
-        return constants(self.parameters, self.weight.dtype.type)
+        return constants_of(self.parameters, self.weight.dtype, self.numbers)
 
-    def forward(self, sources: LayerActivity) -> np.ndarray:
+    @property
+    def _initial(self) -> np.floating:
+        return self.weight.dtype.type(self.initial)
+
+    def forward(self, sources: LayerActivity, currents: np.ndarray | None = None) -> np.ndarray:
         """U[1] ... U[time] of a block, [batch, time, unit]."""
         potentials = np.empty((*sources.potentials.shape[:2], self.weight.shape[1]), self.weight.dtype)
-        initial = self.weight.dtype.type(self.initial)
-        forward_readout(sources.events, self.weight, self._constants, initial, potentials)
+        forward_readout(sources.events, self.weight, self._constants, self._initial, potentials, currents)
         return potentials
 
-    def backward(self, gradient: np.ndarray, sources: LayerActivity) -> tuple[np.ndarray, np.ndarray]:
-        """Gradients of a block for the weight and for the source spikes."""
+    def backward(
+        self, gradient: np.ndarray, sources: LayerActivity
+    ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
+        """Gradients of a block for the weight, for ``numbers``, and for the source spikes."""
         gradient_weight = np.zeros_like(self.weight)
+        potentials = currents = gradient_numbers = None
+        if self.to_numbers:
+            currents, gradient_numbers = np.empty_like(gradient), np.zeros((4, len(self.weight.T)), self.weight.dtype)
+            potentials = self.forward(sources, currents)
         gradient_sources = empty_array(sources.potentials.shape, self.weight.dtype)
         weight_back = np.ascontiguousarray(self.weight.T)
-        backward_readout(gradient, sources.events, weight_back, self._constants, gradient_weight, gradient_sources)
-        return gradient_weight, gradient_sources
+        backward_readout(
+            gradient, sources.events, weight_back, self._constants, self._initial, potentials, currents,
+            gradient_weight, gradient_sources, gradient_numbers,
+        )  # fmt: skip
+        return gradient_weight, gradient_numbers, gradient_sources
 
 
 class NetworkOnCPU:
@@ -211,13 +238,16 @@ class NetworkOnCPU:
     Args:
         inputs: uint8 [batch, time, channel, position]; the others as in :func:`sgtheory.lif.spiking_network`.
         shapes: (channels, positions) of the input and every layer.
+        numbers: of the neurons of every layer and of the units, or None; see :class:`LayerOnCPU`.
+        to_numbers: which of them are to have gradients.
     """
 
-    def __init__(self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes):
+    def __init__(self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, numbers, to_numbers):
         dtype, batch = readout_weight.dtype, len(inputs)
         self.sources = inputs.mT.flatten(2).contiguous().numpy()
         channels, positions = shapes[-1]
         units = len(readout_weight)
+        *numbers, of_units = numbers
         last = readout_weight.detach().reshape(units, channels, positions).mT.reshape(units, -1)
         self.layers = [
             LayerOnCPU(
@@ -227,12 +257,15 @@ class NetworkOnCPU:
                 noise.at(stream=noise.stream + index),
                 Convolution(weight.detach().to(dtype).numpy(), below[1], shape[1], layer.stride, layer.padding),
                 within_layer(within, *shape, dtype),
+                differing,
+                to_numbers[index],
             )
-            for index, (layer, weight, within, below, shape) in enumerate(
-                zip(layers, weights, recurrent, shapes[:-1], shapes[1:], strict=True)
+            for index, (layer, weight, within, below, shape, differing) in enumerate(
+                zip(layers, weights, recurrent, shapes[:-1], shapes[1:], numbers, strict=True)
             )
         ]
-        self.readout = ReadoutOnCPU(readout.parameters, readout.initial, last.T.contiguous().numpy())
+        rows = last.T.contiguous().numpy()
+        self.readout = ReadoutOnCPU(readout.parameters, readout.initial, rows, of_units, to_numbers[-1])
         self.samples = noise.sample_indices(batch).numpy()
 
     def run(self, block: slice) -> tuple[Events, list[LayerActivity]]:

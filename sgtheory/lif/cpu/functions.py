@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 from sgtheory.lif._fused import (
     EXPONENTIAL_THRESHOLD,
@@ -17,11 +17,13 @@ from sgtheory.lif._fused import (
     SIGMOID_SURROGATE,
     SIGMOID_THRESHOLD,
     SUPERSPIKE,
+    Constants,
+    constants,
     surrogate_kind,
     threshold_kind,
 )
 from sgtheory.lif._noise import COUNTERS, GROUP, KEY_INCREMENTS, MULTIPLIERS, ROUNDS, Noise
-from sgtheory.neurons import EscapeFunction, SurrogateDerivative
+from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 from sgtheory.neurons.logarithm import ATANH_SERIES, LN2
 
 _M0, _M1 = (np.uint64(m) for m in MULTIPLIERS)
@@ -55,6 +57,11 @@ class Surrogate(NamedTuple):
     given: np.ndarray  # derivatives [batch, time, neuron] that kernels do not know, else [0, 0, 0]
 
 
+def constants_of(parameters: LIFParameters, dtype: np.dtype, numbers: torch.Tensor | None) -> Constants:
+    """``numbers``: see :func:`sgtheory.lif._fused.numbers_of_neurons`."""
+    return constants(parameters, dtype.type, None if numbers is None else numbers.detach().numpy())
+
+
 def threshold_of(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, int], dtype: np.dtype) -> Threshold:
     """Thresholds of [batch, time, neuron].
 
@@ -71,8 +78,8 @@ def threshold_of(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, in
     return Threshold(kind, dtype.type(scale), dtype.type(p0), seed, stream, draw, given)
 
 
-def surrogate_of(surrogate: SurrogateDerivative, potentials: np.ndarray, spikes: np.ndarray, theta: float) -> Surrogate:
-    """Surrogate derivatives at ``potentials`` - ``theta``.
+def surrogate_of(surrogate: SurrogateDerivative, potentials: np.ndarray, spikes: np.ndarray, theta: Any) -> Surrogate:
+    """Surrogate derivatives at ``potentials`` - ``theta``, a number or one for each neuron.
 
     Functions that the kernels do not know are evaluated here.
     """
@@ -80,9 +87,27 @@ def surrogate_of(surrogate: SurrogateDerivative, potentials: np.ndarray, spikes:
     dtype = potentials.dtype
     given = np.zeros((0, 0, 0), dtype)
     if kind == GIVEN_SURROGATE:
-        x = torch.from_numpy(potentials) - theta
+        x = torch.from_numpy(potentials - theta)
         given = surrogate.derivative(x, torch.from_numpy(spikes).to(x.dtype)).contiguous().numpy()
     return Surrogate(kind, dtype.type(beta), dtype.type(scale), given)
+
+
+def pick(value, which):
+    """What of a :class:`sgtheory.lif._fused.Constants` belongs to one neuron, or a slice of them: kernels are compiled
+    for numbers, which cost nothing more, and for arrays."""
+    return value[which] if isinstance(value, np.ndarray) else value
+
+
+@overload(pick, inline="always")
+def _pick(value, which):
+    return (lambda value, which: value[which]) if isinstance(value, types.Array) else (lambda value, which: value)
+
+
+@njit(inline="always", error_model="numpy")
+def of_block(constants, here):
+    """The :class:`sgtheory.lif._fused.Constants` of some neurons."""
+    a_m, a_s, gain, theta, same, attached, delay = constants
+    return Constants(pick(a_m, here), pick(a_s, here), pick(gain, here), pick(theta, here), same, attached, delay)
 
 
 @intrinsic
@@ -191,7 +216,7 @@ def bound_of_probability(scale, p0):
 def mark_candidates(flags, potential, theta, words, slope, offset):
     """Set ``flags`` where the random word is below the bound of the firing probability."""
     for j in range(words.size):
-        bits = min(max((potential[j] - theta) * slope + offset, _LOWEST), _HIGHEST)
+        bits = min(max((potential[j] - pick(theta, j)) * slope + offset, _LOWEST), _HIGHEST)
         flags[j] = np.float32(np.int32(words[j] >> np.uint32(9))) + _HALF < float_of(np.int32(bits))
 
 
@@ -209,7 +234,7 @@ def confirm_candidates(found, first, last, potential, theta, words, kind, scale,
     for e in range(first, last):
         j = found[e]
         found[end] = j  # without a branch, which a processor cannot predict here
-        end += (potential[j] - theta) > q[e - first]
+        end += (potential[j] - pick(theta, j)) > q[e - first]
     return end
 
 
@@ -244,20 +269,20 @@ def fused_surrogate_row(out, potential, theta, kind, beta, scale):
     one, zero = out.dtype.type(1), out.dtype.type(0)
     if kind == SUPERSPIKE:
         for j in range(out.size):
-            width = beta * abs(potential[j] - theta) + one
+            width = beta * abs(potential[j] - pick(theta, j)) + one
             out[j] = scale / (width * width)
     elif kind == SIGMOID_SURROGATE:
         if out.itemsize == 4:
             for j in range(out.size):
-                e = _exp_minus(np.float32(beta * abs(potential[j] - theta)))
+                e = _exp_minus(np.float32(beta * abs(potential[j] - pick(theta, j))))
                 out[j] = scale * e / ((one + e) * (one + e))
         else:
             for j in range(out.size):
-                e = np.exp(-beta * abs(potential[j] - theta))
+                e = np.exp(-beta * abs(potential[j] - pick(theta, j)))
                 out[j] = scale * e / ((one + e) * (one + e))
     else:
         for j in range(out.size):
-            out[j] = scale * max(one - beta * abs(potential[j] - theta), zero)  # in this order NaN stays NaN
+            out[j] = scale * max(one - beta * abs(potential[j] - pick(theta, j)), zero)  # in this order NaN stays NaN
 
 
 @njit(cache=True, error_model="numpy")

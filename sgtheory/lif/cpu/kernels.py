@@ -9,19 +9,19 @@ from numba import njit
 
 from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD
 from sgtheory.lif._noise import GROUP
-from sgtheory.lif.cpu.functions import philox_row, surrogate_row, threshold_row
+from sgtheory.lif.cpu.functions import of_block, philox_row, pick, surrogate_row, threshold_row
 
 NEURONS = 1280  # that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
 SEGMENT = 32  # steps between two stored states: what is computed again for them stays in the second-level cache
 
 
 @njit(cache=True, error_model="numpy")
-def next_state(u, current, keep, x, constants):
-    """U[n+1], I[n+1] and the potential that a reset takes away, from U[n], I[n], 1 - S[n] and what arrives."""
-    drive = constants.gain * current
-    before = constants.a_m * u if constants.same else constants.a_m * u + drive
+def next_state(u, current, keep, x, constants, j):
+    """U[n+1], I[n+1] and the potential that a reset takes away, from U[n], I[n], 1 - S[n] and what arrives at j."""
+    drive = pick(constants.gain, j) * current
+    before = pick(constants.a_m, j) * u if constants.same else pick(constants.a_m, j) * u + drive
     after = before * keep
-    return after + drive if constants.same else after, constants.a_s * current + x, before
+    return after + drive if constants.same else after, pick(constants.a_s, j) * current + x, before
 
 
 def number_of_tasks(batch: int, neurons: int) -> int:
@@ -43,10 +43,11 @@ def forward_kernel(first_task, last_task, inputs, constants, threshold, samples,
     """For tasks: spikes, potentials, and (U, I) at every SEGMENT steps; the last two unless they have time 0."""
     _, steps, neurons = spikes.shape
     kind, scale, p0, seed, stream, draw, given = threshold
-    theta, delay = constants.theta, constants.delay
+    delay = constants.delay
     for task in range(first_task, last_task):
         b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
+        neuron = of_block(constants, here)
         source = b % inputs.shape[0]  # trials may share one input
         one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
         # one array for all that is written: a compiler vectorises only loops whose arrays it can tell apart
@@ -71,9 +72,9 @@ def forward_kernel(first_task, last_task, inputs, constants, threshold, samples,
             s_n = spikes[b, n, here]
             x = inputs[source, n - delay, here] if n >= delay else nothing
             for j in range(size):
-                keep = zero if (state[0, j] - theta) > state[2, j] else one
+                keep = zero if (state[0, j] - pick(neuron.theta, j)) > state[2, j] else one
                 s_n[j] = one - keep
-                state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], constants)
+                state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], neuron, j)
 
 
 @njit(cache=True, error_model="numpy")
@@ -83,24 +84,42 @@ def add_to(total, terms):
         total[j] += terms[j]
 
 
+@njit(cache=True, error_model="numpy")
+def add_for_numbers(sums, state, adjoints, gradient, spikes, derivative, lost, same, attached):
+    """What one step adds to the gradients for a_m, a_s, 1 - a_m and theta: adjoints of the next state times state."""
+    one = sums.dtype.type(1)
+    for j in range(spikes.size):
+        g_u = (one - spikes[j]) * adjoints[0, j]
+        g_s = gradient[j] - lost[j] * adjoints[0, j] if attached else gradient[j]
+        sums[0, j] += g_u * state[0, j]
+        sums[1, j] += adjoints[1, j] * state[1, j]
+        sums[2, j] += (adjoints[0, j] if same else g_u) * state[1, j]
+        sums[3, j] -= g_s * derivative[j]
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def backward_kernel(
-    first_task, last_task, gradient, gradient_potentials, inputs, states, spikes, constants, surrogate, out
+    first_task, last_task, gradient, gradient_potentials, inputs, states, spikes, constants, surrogate, out, out_numbers
 ):
     """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back.
 
     gradient and gradient_potentials, for spikes and potentials, are [batch, time, neuron]; the latter may have time 0.
+    out_numbers: for the numbers of each neuron [batch, 4, neuron], or None, for which nothing is compiled.
     """
     _, steps, neurons = spikes.shape
     kind, beta, scale, given = surrogate
-    a_m, a_s, gain, theta, same, attached, delay = constants
+    same, attached, delay = constants.same, constants.attached, constants.delay
     for task in range(first_task, last_task):
         b, first, size = block_of_task(task, neurons)
         here = slice(first, first + size)
+        neuron = of_block(constants, here)
         source = b % inputs.shape[0]
         one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
         state = np.zeros((4, NEURONS), inputs.dtype)  # U[n], I[n], and the adjoints of U[n+1], I[n+1]
         kept = np.empty((SEGMENT, 2, NEURONS), inputs.dtype)  # surrogate derivative, and what a reset takes away
+        if out_numbers is not None:
+            states_kept = np.empty((SEGMENT, 2, NEURONS), inputs.dtype)  # U[n], I[n]
+            sums = np.zeros((4, NEURONS), inputs.dtype)
         nothing = np.zeros(size, inputs.dtype)
         for n in range(max(steps - delay, 0), steps):
             out[b, n, here] = zero
@@ -115,12 +134,14 @@ def backward_kernel(
                 if kind == GIVEN_SURROGATE:
                     derivative[:size] = given[b, n, here]
                 else:
-                    surrogate_row(derivative[:size], state[0, :size], theta, kind, beta, scale)
+                    surrogate_row(derivative[:size], state[0, :size], neuron.theta, kind, beta, scale)
                 s_n = spikes[b, n, here]
+                if out_numbers is not None:
+                    states_kept[n - start] = state[:2]
                 x = inputs[source, n - delay, here] if n >= delay else nothing
                 for j in range(size):
                     state[0, j], state[1, j], before = next_state(
-                        state[0, j], state[1, j], one - s_n[j], x[j], constants
+                        state[0, j], state[1, j], one - s_n[j], x[j], neuron, j
                     )
                     if attached:
                         lost[j] = before
@@ -128,11 +149,17 @@ def backward_kernel(
                 derivative, lost = kept[n - start, 0], kept[n - start, 1]
                 s_n, g_n = spikes[b, n, here], gradient[b, n, here]
                 out_n = out[b, n - delay, here] if n >= delay else nothing
+                if out_numbers is not None:
+                    add_for_numbers(sums, states_kept[n - start], state[2:], g_n, s_n, derivative, lost, same, attached)
                 for j in range(size):
                     g_s = g_n[j] - lost[j] * state[2, j] if attached else g_n[j]
                     g_u = (one - s_n[j]) * state[2, j]
                     out_n[j] = state[3, j]
-                    state[3, j] = a_s * state[3, j] + gain * (state[2, j] if same else g_u)
-                    state[2, j] = a_m * g_u + g_s * derivative[j]
+                    state[3, j] = pick(neuron.a_s, j) * state[3, j] + pick(neuron.gain, j) * (
+                        state[2, j] if same else g_u
+                    )
+                    state[2, j] = pick(neuron.a_m, j) * g_u + g_s * derivative[j]
                 if gradient_potentials.shape[1]:
                     add_to(state[2], gradient_potentials[b, n, here])
+        if out_numbers is not None:
+            out_numbers[b, :, here] = sums[:, :size]

@@ -7,20 +7,20 @@ import numpy as np
 import torch
 
 from sgtheory.errors import UserError
-from sgtheory.lif._fused import GIVEN_SURROGATE, constants, surrogate_kind
+from sgtheory.lif._fused import GIVEN_SURROGATE, Constants, surrogate_kind
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.blocks import LayerOnCPU, NetworkOnCPU, blocks, no_events, ordered_sum, within_layer
 from sgtheory.lif.cpu.convolution import Convolution
-from sgtheory.lif.cpu.functions import surrogate_of, threshold_of
+from sgtheory.lif.cpu.functions import constants_of, surrogate_of, threshold_of
 from sgtheory.lif.cpu.kernels import SEGMENT, backward_kernel, forward_kernel, number_of_tasks
 from sgtheory.lif.cpu.memory import empty
-from sgtheory.neurons import EscapeFunction, LIFParameters
+from sgtheory.neurons import EscapeFunction
 from sgtheory.threads import run_blocks, share_tasks
 
 
 def run_forward(
     inputs: np.ndarray,
-    parameters: LIFParameters,
+    numbers: Constants,
     escape: EscapeFunction,
     noise: Noise,
     potentials: np.ndarray,
@@ -28,7 +28,6 @@ def run_forward(
     spikes: np.ndarray,
 ) -> None:
     """Fill ``potentials``, ``states`` and ``spikes``; see :func:`forward_kernel`."""
-    numbers = constants(parameters, inputs.dtype.type)
     threshold = threshold_of(escape, noise, spikes.shape, inputs.dtype)
     samples = noise.sample_indices(len(spikes)).numpy()
     tasks = number_of_tasks(len(spikes), spikes.shape[2])
@@ -76,54 +75,61 @@ def differentiable_once(backward: Callable) -> Callable:
 class LayerWithoutRecurrence(torch.autograd.Function):
     """:func:`sgtheory.lif.lif` of inputs [batch, time, neuron] without recurrent weights.
 
+    ``numbers`` are those of :func:`sgtheory.lif._fused.numbers_of_neurons`.
     The backward pass keeps inputs, spikes and the state at every SEGMENT steps, and computes potentials again.
     """
 
     @staticmethod
-    def forward(ctx, inputs, parameters, surrogate, escape, noise, potential):
+    def forward(ctx, inputs, numbers, parameters, surrogate, escape, noise, potential):
         ctx.set_materialize_grads(False)
-        ctx.parameters, ctx.surrogate = parameters, surrogate
+        ctx.surrogate = surrogate
         expanded = inputs.shape[0] and inputs.stride(0) == 0  # one sample for all trials
         source = (inputs[:1] if expanded else inputs).contiguous()
         # derivatives that the kernel does not know are computed from all potentials at once
-        kept = ctx.needs_input_grad[0] and surrogate_kind(surrogate)[0] == GIVEN_SURROGATE
+        differentiated = any(ctx.needs_input_grad)
+        kept = differentiated and surrogate_kind(surrogate)[0] == GIVEN_SURROGATE
         batch, steps, neurons = inputs.shape
         spikes = empty(inputs.shape, inputs.dtype)
         potentials = empty((batch, steps if potential or kept else 0, neurons), inputs.dtype)
-        ctx.states = states_of(spikes.numpy(), ctx.needs_input_grad[0], source.numpy().dtype)
-        run_forward(source.numpy(), parameters, escape, noise, potentials.numpy(), ctx.states, spikes.numpy())
-        ctx.save_for_backward(source, spikes, potentials if kept else spikes.new_empty(0))
+        x = source.numpy()
+        ctx.states = states_of(spikes.numpy(), differentiated, x.dtype)
+        ctx.constants = constants_of(parameters, x.dtype, numbers)
+        run_forward(x, ctx.constants, escape, noise, potentials.numpy(), ctx.states, spikes.numpy())
+        ctx.save_for_backward(source, numbers, spikes, potentials if kept else spikes.new_empty(0))
         return spikes, potentials if potential else None
 
     @staticmethod
     @differentiable_once
     def backward(ctx, gradient, gradient_potentials):
         if gradient is None and gradient_potentials is None:
-            return (None,) * 6
-        source, spikes, potentials = ctx.saved_tensors
+            return (None,) * 7
+        source, _, spikes, potentials = ctx.saved_tensors
         gradient = torch.zeros_like(spikes) if gradient is None else gradient
         if gradient_potentials is None:
             gradient_potentials = spikes.new_empty(len(spikes), 0, spikes.shape[2])
         out = empty(gradient.shape, gradient.dtype)
-        numbers = constants(ctx.parameters, source.numpy().dtype.type)
-        surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.parameters.threshold)
+        to_numbers, out_numbers = ctx.needs_input_grad[1], None
+        if to_numbers:
+            out_numbers = np.empty((len(spikes), 4, spikes.shape[2]), source.numpy().dtype)
+        surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.constants.theta)
         gradients = _array(gradient), _array(gradient_potentials)
         arrays = *gradients, source.numpy(), ctx.states, spikes.numpy()
         tasks = number_of_tasks(len(spikes), spikes.shape[2])
-        share_tasks(backward_kernel, tasks, spikes.numel(), *arrays, numbers, surrogate, out.numpy())
-        return out, None, None, None, None, None
+        share_tasks(backward_kernel, tasks, spikes.numel(), *arrays, ctx.constants, surrogate, out.numpy(), out_numbers)
+        for_numbers = torch.from_numpy(out_numbers.sum(axis=0)) if to_numbers else None
+        return out, for_numbers, *[None] * 5
 
 
 class RecurrentLayer(torch.autograd.Function):
     """:func:`sgtheory.lif.lif` with recurrent weights or channels; inputs are channels last, [batch, time, p, c]."""
 
     @staticmethod
-    def forward(ctx, inputs, parameters, surrogate, escape, noise, recurrent):
+    def forward(ctx, inputs, numbers, parameters, surrogate, escape, noise, recurrent):
         ctx.set_materialize_grads(False)
         batch, steps, positions, channels = inputs.shape
         within = within_layer(recurrent, channels, positions, inputs.dtype)
         below = Convolution(np.zeros((channels, 0, 0), within.weight.dtype), 0, positions)
-        layer = LayerOnCPU(parameters, surrogate, escape, noise, below, within)
+        layer = LayerOnCPU(parameters, surrogate, escape, noise, below, within, numbers, ctx.needs_input_grad[1])
         flat = inputs.detach().flatten(2).contiguous().numpy()
         samples = noise.sample_indices(batch).numpy()
         potentials, spikes = np.empty(flat.shape, flat.dtype), np.empty(flat.shape, flat.dtype)
@@ -135,15 +141,15 @@ class RecurrentLayer(torch.autograd.Function):
 
         ctx.activity = run_blocks(forward, blocks(batch))
         ctx.layer, ctx.shape = layer, inputs.shape
-        ctx.save_for_backward(recurrent)  # complains if it was changed since: the passes read it where it is
+        ctx.save_for_backward(recurrent, numbers)  # complains if they were changed since: they are read in place
         return torch.from_numpy(spikes).view(inputs.shape), torch.from_numpy(potentials).view(inputs.shape)
 
     @staticmethod
     @differentiable_once
     def backward(ctx, gradient, gradient_potentials):
         if gradient is None and gradient_potentials is None:
-            return (None,) * 6
-        layer, (recurrent,) = ctx.layer, ctx.saved_tensors
+            return (None,) * 7
+        layer, (recurrent, _) = ctx.layer, ctx.saved_tensors
         batch, steps = ctx.shape[:2]
         above = [None if g is None else _array(g.flatten(2)) for g in (gradient, gradient_potentials)]
         out = np.empty((batch, steps, layer.neurons), layer.recurrent.weight.dtype)
@@ -152,7 +158,7 @@ class RecurrentLayer(torch.autograd.Function):
             block, activity = item
             spikes, potentials = (None if g is None else g[block] for g in above)
             samples = len(out[block])
-            found = layer.backward(
+            found, numbers = layer.backward(
                 layer.from_above(samples, spikes, potentials=potentials),
                 no_events(samples, steps),
                 activity,
@@ -160,26 +166,32 @@ class RecurrentLayer(torch.autograd.Function):
                 to_inputs=True,
             )
             out[block] = found.inputs
-            return found.recurrent
+            return found.recurrent, numbers
 
         parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
-        for_recurrent = None
-        if recurrent is not None:
-            total = ordered_sum(parts) if parts else np.zeros_like(layer.recurrent.rows)
-            for_recurrent = layer.recurrent.like_weight(total).reshape(recurrent.shape)
-        return torch.from_numpy(out).view(ctx.shape), None, None, None, None, for_recurrent
+        parts = parts or [(np.zeros_like(layer.recurrent.rows), np.zeros((4, layer.neurons), out.dtype))]
+        rows, numbers = map(ordered_sum, zip(*parts, strict=True))
+        for_recurrent = None if recurrent is None else layer.recurrent.like_weight(rows).reshape(recurrent.shape)
+        for_numbers = torch.from_numpy(numbers) if ctx.needs_input_grad[1] else None
+        return torch.from_numpy(out).view(ctx.shape), for_numbers, *[None] * 4, for_recurrent
 
 
 class Network(torch.autograd.Function):
-    """:func:`sgtheory.lif.spiking_network`: readout potentials, and counts [batch, channel, position] of each layer."""
+    """:func:`sgtheory.lif.spiking_network`: readout potentials, and counts [batch, channel, position] of each layer.
+
+    ``tensors``: for each layer weights, then recurrent weights or None, then for each layer and the readout what
+    :func:`sgtheory.lif._fused.numbers_of_neurons` returns.
+    """
 
     @staticmethod
-    def forward(ctx, inputs, layers, readout, noise, store, shapes, which, readout_weight, *tensors):
-        weights, given = tensors[: len(layers)], iter(tensors[len(layers) :])
-        recurrent = [next(given) if there else None for there in which]
+    def forward(ctx, inputs, layers, readout, noise, store, shapes, readout_weight, *tensors):
+        depth = len(layers)
+        weights, recurrent, numbers = tensors[:depth], tensors[depth : 2 * depth], tensors[2 * depth :]
         batch, steps, units = *inputs.shape[:2], len(readout_weight)
-        network = NetworkOnCPU(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes)
-        ctx.network, ctx.shapes, ctx.which = network, shapes, which
+        ctx.to_numbers = ctx.needs_input_grad[-len(numbers) :]
+        synapses = weights, recurrent, readout, readout_weight
+        network = NetworkOnCPU(inputs, layers, *synapses, noise, shapes, numbers, ctx.to_numbers)
+        ctx.network, ctx.shapes, ctx.recurrent = network, shapes, [v is not None for v in recurrent]
         ctx.save_for_backward(readout_weight, *tensors)
         ctx.set_materialize_grads(False)
 
@@ -207,7 +219,7 @@ class Network(torch.autograd.Function):
         batch, steps, _ = network.sources.shape
         weights = ctx.saved_tensors  # complains if they were changed since: the passes read them where they are
         if not batch:
-            return (None,) * 7 + tuple(map(torch.zeros_like, weights))
+            return (None,) * 6 + tuple(None if weight is None else torch.zeros_like(weight) for weight in weights)
         units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype
         gradient = np.zeros((batch, steps, units), dtype) if gradient is None else _array(gradient)
         counts = [None if g is None else _array(g.mT.flatten(1)) for g in gradient_counts]
@@ -218,26 +230,29 @@ class Network(torch.autograd.Function):
             # memory goes back as it is used up; what a second backward pass needs is computed again
             activity, ctx.activity[number] = ctx.activity[number], None
             sources, layers = activity or network.run(block)
-            readout, spikes = network.readout.backward(gradient[block], layers[-1])
-            parts, first = [readout], 0
+            *parts, spikes = network.readout.backward(gradient[block], layers[-1])
+            first = 0
             for index in reversed(range(len(network.layers))):
                 layer, done = network.layers[index], layers.pop()
                 counted = None if counts[index] is None else counts[index][block]
                 above = layer.from_above(len(gradient[block]), spikes, first, counted)
                 below = layers[-1].events if layers else sources
-                found = layer.backward(above, below, done, to_sources=index > 0, to_inputs=False)
+                found, of_neurons = layer.backward(above, below, done, to_sources=index > 0, to_inputs=False)
                 spikes, first = found.sources, layer.feed_forward.margin_below
-                parts += [found.rows, found.recurrent]
+                parts += [found.rows, found.recurrent, of_neurons]
             return parts
 
         parts = run_blocks(backward, range(len(every_block)))
-        readout, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
+        readout, of_units, *totals = [ordered_sum(list(column)) for column in zip(*parts, strict=True)]
         channels, positions = ctx.shapes[-1]
         readout = torch.from_numpy(readout.T.reshape(units, positions, channels)).mT.reshape(units, -1)
-        weights = [layer.feed_forward.like_weight(g) for layer, g in zip(network.layers, totals[-2::-2], strict=True)]
+        weights = [layer.feed_forward.like_weight(g) for layer, g in zip(network.layers, totals[-3::-3], strict=True)]
         recurrent = [
-            layer.recurrent.like_weight(g)
-            for layer, g, there in zip(network.layers, totals[::-2], ctx.which, strict=True)
-            if there
+            layer.recurrent.like_weight(g) if there else None
+            for layer, g, there in zip(network.layers, totals[-2::-3], ctx.recurrent, strict=True)
         ]
-        return (None,) * 7 + (readout, *weights, *recurrent)
+        numbers = [
+            torch.from_numpy(g) if wanted else None
+            for g, wanted in zip([*totals[::-3], of_units], ctx.to_numbers, strict=True)
+        ]
+        return (None,) * 6 + (readout, *weights, *recurrent, *numbers)

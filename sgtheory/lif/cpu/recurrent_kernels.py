@@ -26,6 +26,7 @@ from sgtheory.lif.cpu.functions import (
     fused_surrogate_row,
     mark_candidates,
     philox_row,
+    pick,
 )
 from sgtheory.lif.cpu.vector import VECTOR_BYTES, add_product, add_row, find_events
 
@@ -92,12 +93,13 @@ def copy(source, target):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, samples, potentials, events):
+def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, samples, potentials, currents, events):
     """Forward pass of a block of samples.
 
     below: events of the layer below; inputs [batch, time, neuron] or [batch, 0, 0]: current that arrives besides.
-    ``events`` receives the spikes, ``potentials`` receives U. Where a reset in the next step is differentiated, it
-    receives the potential before the reset: what the reset took away has a gradient, and is not in U.
+    ``events`` receives the spikes, ``potentials`` receives U, and ``currents`` I unless it is None. Where a reset in
+    the next step is differentiated, ``potentials`` receives U before the reset: what the reset took away has a
+    gradient, and is not in U.
     """
     a_m, a_s, gain, theta, same, attached, delay = constants
     keep_lost = attached and not same
@@ -126,11 +128,13 @@ def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, 
         for n in range(steps):
             i = b * steps + n
             first = ends[i]
+            if currents is not None:
+                copy(current, currents[b, n])
             if kind in (NO_THRESHOLD, GIVEN_THRESHOLD):
                 if kind == GIVEN_THRESHOLD:
                     copy(given[b, n], q[:neurons])
                 for j in range(neurons):
-                    flags[j] = (u[j] - theta) > q[j]
+                    flags[j] = (u[j] - pick(theta, j)) > q[j]
                 last = find_events(flags, 0, neurons, found, first)
             else:
                 philox_row(words, 0, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
@@ -142,7 +146,7 @@ def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, 
                 for e in range(first, last):
                     u[found[e]] *= 0  # not "= 0": a potential that overflowed becomes NaN, as in Eq 18
             for j in range(neurons):
-                u[j] = a_m * u[j] + gain * current[j]
+                u[j] = pick(a_m, j) * u[j] + pick(gain, j) * current[j]
             if n + 1 < steps and keep_lost:
                 copy(u, potentials[b, n + 1])
             if not same:
@@ -171,15 +175,25 @@ def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, 
                     )
             x = held if delay else arriving
             for j in range(neurons):
-                current[j] = a_s * current[j] + x[j]
+                current[j] = pick(a_s, j) * current[j] + x[j]
+
+
+@njit(error_model="numpy", inline="always")
+def add_products(total, a, b):
+    """total += a * b."""
+    for j in range(total.size):
+        total[j] += a[j] * b[j]
 
 
 @njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
-def backward_layer(above, below, feed_forward, recurrent, constants, surrogate, potentials, events, out):
+def backward_layer(
+    above, below, feed_forward, recurrent, constants, surrogate, potentials, currents, events, out, out_numbers
+):
     """Backward pass of a block of samples, in reverse time.
 
     above: :class:`FromAbove`; below: events of the layer below; feed_forward and recurrent: :class:`Transposed`;
-    potentials and events: of the forward pass; out: :class:`Gradients`.
+    potentials, currents and events: of the forward pass; out: :class:`Gradients`.
+    out_numbers: for a_m, a_s, 1 - a_m and -theta of each neuron [4, neuron], added to; or None, and currents as well.
     """
     a_m, a_s, gain, theta, same, attached, delay = constants
     kind, beta, scale, given = surrogate
@@ -209,7 +223,8 @@ def backward_layer(above, below, feed_forward, recurrent, constants, surrogate, 
     g_i = np.empty((together, neurons), dtype)
     g_arrived = np.empty(together * width, dtype)  # gradient of x[n], which is that of I[n+1+delay]
     g_spikes = np.empty(together * apart + slack, dtype)
-    derivative = np.empty(neurons, dtype)
+    derivative, u = np.empty(neurons, dtype), np.empty(neurons, dtype)
+    keep_lost = attached and not same  # potentials were stored before the reset that the last spike caused
     # The loops over neurons below are short, and over slices that start at 0, on purpose: a compiler vectorises a loop
     # only if it can tell its arrays apart and knows that no index is negative.
     for b0 in range(0, batch, together):
@@ -261,7 +276,7 @@ def backward_layer(above, below, feed_forward, recurrent, constants, surrogate, 
                 gs = g_spikes[k * apart : k * apart + neurons]
                 if kind == GIVEN_SURROGATE:
                     copy(given[b, n], derivative)
-                elif attached and not same and n > 0:  # stored before the reset that the last spike caused
+                elif keep_lost and n > 0:
                     copy(u_n, derivative)
                     for e in range(ends[i - 1], ends[i]):
                         derivative[found[e]] *= 0
@@ -269,31 +284,50 @@ def backward_layer(above, below, feed_forward, recurrent, constants, surrogate, 
                 else:
                     fused_surrogate_row(derivative, u_n, theta, kind, beta, scale)
                 if attached:
-                    lost = u_n if same else potentials[b, min(n + 1, steps - 1)]
-                    decay = a_m if same else dtype.type(1)
-                    for j in range(neurons):
-                        gs[j] -= decay * lost[j] * gu[j]
+                    if same:
+                        for j in range(neurons):
+                            gs[j] -= pick(a_m, j) * u_n[j] * gu[j]
+                    else:
+                        lost = potentials[b, min(n + 1, steps - 1)]
+                        for j in range(neurons):
+                            gs[j] -= lost[j] * gu[j]
                 if delay:
                     for j in range(neurons):
                         x[j] = gi[j]
+                if out_numbers is not None:
+                    add_products(out_numbers[1], gi, currents[b, n])
+                    add_products(out_numbers[3], gs, derivative)
+                    if same:
+                        add_products(out_numbers[2], gu, currents[b, n])
                 if same:
                     for j in range(neurons):
-                        gi[j] = a_s * gi[j] + gain * gu[j]
+                        gi[j] = pick(a_s, j) * gi[j] + pick(gain, j) * gu[j]
                 for e in range(ends[i], ends[i + 1]):
                     gu[found[e]] *= 0
                 if not same:
                     for j in range(neurons):
-                        gi[j] = a_s * gi[j] + gain * gu[j]
+                        gi[j] = pick(a_s, j) * gi[j] + pick(gain, j) * gu[j]
+                if out_numbers is not None:
+                    copy(u_n, u)
+                    if keep_lost and n > 0:
+                        for e in range(ends[i - 1], ends[i]):
+                            u[found[e]] *= 0
+                    add_products(out_numbers[0], gu, u)
+                    if not same:
+                        add_products(out_numbers[2], gu, currents[b, n])
                 for j in range(neurons):
-                    gu[j] = a_m * gu[j] + derivative[j] * gs[j]
+                    gu[j] = pick(a_m, j) * gu[j] + derivative[j] * gs[j]
                 if gradient_potentials.shape[1]:
                     for j in range(neurons):
                         gu[j] += gradient_potentials[b, n, j]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_readout(sources, weight, constants, initial, potentials):
-    """Potentials U[1] ... U[time] of units that never spike; ``sources`` are events, weight [pre, unit]."""
+def forward_readout(sources, weight, constants, initial, potentials, currents):
+    """Potentials U[1] ... U[time] of units that never spike; ``sources`` are events, weight [pre, unit].
+
+    ``currents`` receives I[0] ... I[time - 1] unless it is None.
+    """
     a_m, a_s, gain, _, _, _, delay = constants
     found, ends = sources
     batch, steps, units = potentials.shape
@@ -310,15 +344,24 @@ def forward_readout(sources, weight, constants, initial, potentials):
                 add_row(arriving, 0, weight, np.int64(found[e]) * units, units)
             x = held if delay else arriving
             out = potentials[b, n]
+            if currents is not None:
+                copy(current, currents[b, n])
             for j in range(units):
-                u[j] = a_m * u[j] + gain * current[j]
+                u[j] = pick(a_m, j) * u[j] + pick(gain, j) * current[j]
                 out[j] = u[j]
-                current[j] = a_s * current[j] + x[j]
+                current[j] = pick(a_s, j) * current[j] + x[j]
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def backward_readout(gradient, sources, weight_back, constants, gradient_weight, gradient_sources):
-    """Adds to gradient_weight [pre, unit]; writes gradient_sources [batch, time, pre]. weight_back is [unit, pre]."""
+def backward_readout(
+    gradient, sources, weight_back, constants, initial, potentials, currents, gradient_weight, gradient_sources,
+    gradient_numbers,
+):  # fmt: skip
+    """Adds to gradient_weight [pre, unit], and to gradient_numbers [4, unit] unless it is None; writes
+    gradient_sources [batch, time, pre]. weight_back is [unit, pre].
+
+    potentials and currents: of the forward pass, needed for gradient_numbers alone.
+    """
     a_m, a_s, gain, _, _, _, delay = constants
     found, ends = sources
     batch, steps, units = gradient.shape
@@ -331,8 +374,12 @@ def backward_readout(gradient, sources, weight_back, constants, gradient_weight,
                 if n >= delay:
                     g_arrived[n - delay, j] = g_i[j]
                 g_u[j] += gradient[b, n, j]
-                g_i[j] = a_s * g_i[j] + gain * g_u[j]
-                g_u[j] = a_m * g_u[j]
+                if gradient_numbers is not None:
+                    gradient_numbers[0, j] += g_u[j] * (potentials[b, n - 1, j] if n > 0 else initial)
+                    gradient_numbers[1, j] += g_i[j] * currents[b, n, j]
+                    gradient_numbers[2, j] += g_u[j] * currents[b, n, j]
+                g_i[j] = pick(a_s, j) * g_i[j] + pick(gain, j) * g_u[j]
+                g_u[j] = pick(a_m, j) * g_u[j]
         np.dot(g_arrived, weight_back, gradient_sources[b])
         for n in range(steps):
             for e in range(ends[b * steps + n], ends[b * steps + n + 1]):

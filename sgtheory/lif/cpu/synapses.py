@@ -8,9 +8,9 @@ import torch
 from numba import njit
 
 from sgtheory.errors import ParameterError, require_array, require_count, require_kind, require_number
-from sgtheory.lif._fused import GIVEN_SURROGATE
+from sgtheory.lif._fused import GIVEN_SURROGATE, Constants, numbers_of_neurons
 from sgtheory.lif._noise import Noise
-from sgtheory.lif.cpu.functions import surrogate_of, surrogate_row
+from sgtheory.lif.cpu.functions import constants_of, surrogate_of, surrogate_row
 from sgtheory.lif.cpu.operators import differentiable_once, run_forward, states_of
 from sgtheory.lif.cpu.vector import add_row, find_events
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
@@ -43,7 +43,15 @@ def simulate(
         given = [list(a.shape) for a in (inputs, potentials, spikes)]
         raise ParameterError("inputs, potentials, spikes", given, "must have the same shape [batch, time, neuron]")
     states = states_of(spikes, wanted=False, dtype=inputs.dtype)
-    run_forward(inputs, parameters, escape, noise, potentials, states, spikes)
+    numbers = _constants(parameters, inputs)
+    run_forward(inputs, numbers, escape, noise, potentials, states, spikes)
+
+
+def _constants(parameters: LIFParameters, of: np.ndarray) -> Constants:
+    """What kernels need of the neurons of ``of`` [batch, time, neuron]; no gradients go back to it."""
+    neurons, like = of.shape[2], torch.from_numpy(of)
+    parameters.require_neurons(neurons, like.device)
+    return constants_of(parameters, of.dtype, numbers_of_neurons(parameters, neurons, 1, like))
 
 
 class _SpikeProduct(torch.autograd.Function):
@@ -106,8 +114,8 @@ def mean_surrogate_error(
         given = [list(array.shape) for array in (error, potentials, spikes)]
         raise ParameterError("error, potentials, spikes", given, "must have the same shape [trial, time, neuron]")
     out = np.empty(error.shape[1:], error.dtype)
-    theta = error.dtype.type(parameters.threshold)
-    prepared = surrogate_of(surrogate, potentials, spikes, parameters.threshold)
+    theta = _constants(parameters, error).theta
+    prepared = surrogate_of(surrogate, potentials, spikes, theta)
     share_tasks(_mean_surrogate_error, len(out), error.size, error, potentials, theta, prepared, out)
     return out
 

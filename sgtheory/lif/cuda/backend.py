@@ -5,9 +5,9 @@ import importlib.util
 import torch
 
 from sgtheory.errors import ParameterError
-from sgtheory.lif._fused import GIVEN_THRESHOLD, constants, surrogate_kind, threshold_kind
+from sgtheory.lif import _reference
+from sgtheory.lif._fused import GIVEN_THRESHOLD, constants, numbers_of_neurons, surrogate_kind, threshold_kind
 from sgtheory.lif._noise import Noise
-from sgtheory.lif._reference import network_of
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 
 MAX_RECURRENT_CHANNELS = 1024  # neurons of a dense layer; more do not fit into the registers of a program
@@ -37,7 +37,7 @@ def layer(
     recurrent: torch.Tensor | None,
     potential: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """See :func:`sgtheory.lif.lif`. Differentiable once, for ``inputs`` and ``recurrent``; float32.
+    """See :func:`sgtheory.lif.lif`. Differentiable once; float32.
 
     Raises:
         ParameterError: as :func:`check`.
@@ -52,31 +52,36 @@ def layer(
     key = _signed(noise.seed | noise.stream << 32)
     kind, scale, p0 = threshold_kind(escape)
     thresholds = _thresholds(channels_last, escape, samples, noise.draw, key) if kind == GIVEN_THRESHOLD else None
-    differentiated = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (inputs, recurrent))
-    numbers = constants(parameters)
+    numbers = numbers_of_neurons(parameters, *reversed(channels_last.shape[2:]), inputs)
+    to_numbers, to_others = (
+        torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
+        for leaves in ([numbers], [inputs, recurrent])
+    )
+    fixed = constants(parameters, of_neurons=None if numbers is None else [0.0] * 4)
     ops.unfused_surrogate.set(surrogate)
     spikes, potentials, _ = ops.lif_forward(
         channels_last,
         recurrent,
         thresholds,
         samples,
-        numbers[:4],
-        numbers.same,
-        numbers.attached,
-        numbers.delay,
+        numbers,
+        fixed[:4],
+        fixed.same,
+        fixed.attached,
+        fixed.delay,
         [kind, noise.draw, key],
         scale,
         p0,
         [float(number) for number in surrogate_kind(surrogate)],
         # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
-        differentiated and numbers.attached and not numbers.same,
+        to_numbers or (to_others and fixed.attached and not fixed.same),
     )
     spikes, u = (o.squeeze(2) if inputs.ndim == 3 else o.mT for o in (spikes, potentials))
     return spikes, u if potential else None
 
 
 def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
-    """See :func:`sgtheory.lif.leaky_readout`. Differentiable; float32.
+    """See :func:`sgtheory.lif.leaky_readout`. Differentiable; float32. Units that differ have no kernel.
 
     Raises:
         ParameterError: as :func:`check`.
@@ -84,10 +89,12 @@ def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> 
     from sgtheory.lif.cuda import operators as ops
 
     check(inputs)
+    if parameters.tensors:
+        return _reference.readout(inputs, parameters, initial)
     return ops.leaky_filter(inputs, constants(parameters)[:4], initial, parameters.delay, False)
 
 
-network = network_of(layer, readout)
+network = _reference.network_of(layer, readout)
 
 
 def _thresholds(

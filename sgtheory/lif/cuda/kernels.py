@@ -76,22 +76,36 @@ def add_words(x, spike, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
     return x.reshape(POSITIONS * CHANNELS)
 
 
+@triton.jit
+def of_neurons(numbers, neurons, n, inside):
+    """Rows of ``numbers`` [4, neuron]: a_m, a_s, 1 - a_m, theta."""
+    return (
+        tl.load(numbers + n, inside, 0.0),
+        tl.load(numbers + neurons + n, inside, 0.0),
+        tl.load(numbers + 2 * neurons + n, inside, 0.0),
+        tl.load(numbers + 3 * neurons + n, inside, 0.0),
+    )
+
+
 @triton.jit(do_not_specialize=["steps", "input_steps", "draw", "key"])
 def forward_kernel(
     inputs, weight, thresholds, samples, spikes, potentials, currents, steps, input_steps, neurons,
-    a_m, a_s, gain, theta, scale, p0, draw: tl.int64, key: tl.int64,
+    a_m, a_s, gain, theta, numbers, scale, p0, draw: tl.int64, key: tl.int64,
     SAME: tl.constexpr, DELAY: tl.constexpr, NOISE: tl.constexpr, KERNEL: tl.constexpr, CHANNELS: tl.constexpr,
     WORDS: tl.constexpr, KEEP_CURRENTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spikes and potentials of BLOCK neurons of one sample; with recurrence, these are all neurons.
 
-    ``input_steps`` is the distance of samples in ``inputs``: ``steps``, or 0 if they all share one input.
+    ``input_steps`` is the distance of samples in ``inputs``: ``steps``, or 0 if they all share one input. ``numbers``
+    [4, neuron] stand for the four before, where neurons differ.
     """
     sample = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * BLOCK
     n = first + tl.arange(0, BLOCK)
     inside = n < neurons
     index = tl.load(samples + sample).to(tl.int32)
+    if numbers is not None:
+        a_m, a_s, gain, theta = of_neurons(numbers, neurons, n, inside)
     u = tl.zeros([BLOCK], tl.float32)  # an object of its own for each state: see docs/cuda.md on aliases
     current = tl.zeros([BLOCK], tl.float32)
     on_the_way = tl.zeros([BLOCK], tl.float32)
@@ -150,20 +164,29 @@ def transposed_recurrent(signal, row, position, channel, weight, positions, chan
 
 @triton.jit(do_not_specialize=["batch", "steps"])
 def backward_kernel(
-    gradient, gradient_potentials, spikes, potentials, currents, derivatives, weight, out,
+    gradient, gradient_potentials, spikes, potentials, currents, derivatives, weight, out, out_numbers,
     batch, steps, positions, channels,
-    a_m, a_s, gain, theta, beta, scale,
+    a_m, a_s, gain, theta, numbers, beta, scale,
     SAME: tl.constexpr, ATTACHED: tl.constexpr, DELAY: tl.constexpr, SURROGATE: tl.constexpr, KERNEL: tl.constexpr,
     SAMPLES: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Gradient for the input from those for spikes and potentials, in reverse time, of SAMPLES samples at a time.
 
     POSITIONS and CHANNELS are padded to powers of two. Without recurrence, CHANNELS is a block of them.
+    ``out_numbers`` [sample, 4, neuron], if it is there, is the gradient for ``numbers``.
     """
     row = tl.arange(0, SAMPLES * POSITIONS)
     sample, position = tl.program_id(0).to(tl.int64) * SAMPLES + row // POSITIONS, row % POSITIONS
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     inside = ((sample < batch) & (position < positions))[:, None] & (channel < channels)[None, :]
+    if numbers is not None:
+        neuron = (position * channels)[:, None] + channel[None, :]
+        a_m, a_s, gain, theta = of_neurons(numbers, positions * channels, neuron, inside)
+    if out_numbers is not None:
+        for_a_m = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+        for_a_s = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+        for_gain = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+        for_theta = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
     g_u = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
     g_i = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
     g_later = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
@@ -186,11 +209,24 @@ def backward_kernel(
             derivative = tl.load(derivatives + at, inside, 0.0)
         else:
             derivative = surrogate_derivative(u - theta, beta, scale, SURROGATE)
+        if out_numbers is not None:
+            current = tl.load(currents + at, inside, 0.0)
+            for_a_m += keep * g_u * u
+            for_a_s += g_i * current
+            for_gain += (g_u if SAME else keep * g_u) * current
+            for_theta -= g_s * derivative
         g_later = g_i
         g_i = a_s * g_i + gain * (g_u if SAME else keep * g_u)
         g_u = a_m * keep * g_u + g_s * derivative
         if gradient_potentials is not None:
             g_u += tl.load(gradient_potentials + at, inside, 0.0)
+    if out_numbers is not None:
+        neurons = positions * channels
+        at = ((4 * sample * positions + position) * channels)[:, None] + channel[None, :]
+        tl.store(out_numbers + at, for_a_m, inside)
+        tl.store(out_numbers + at + neurons, for_a_s, inside)
+        tl.store(out_numbers + at + 2 * neurons, for_gain, inside)
+        tl.store(out_numbers + at + 3 * neurons, for_theta, inside)
 
 
 @triton.jit(do_not_specialize=["steps"])

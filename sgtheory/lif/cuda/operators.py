@@ -34,6 +34,7 @@ def lif_forward(
     recurrent: Tensor | None,
     thresholds: Tensor | None,
     samples: Tensor,
+    numbers: Tensor | None,  # of sgtheory.lif._fused.numbers_of_neurons, in place of the next
     constants: Sequence[float],  # a_m, a_s, 1 - a_m, theta
     same: bool,
     attached: bool,
@@ -59,7 +60,7 @@ def lif_forward(
         with torch.cuda.device_of(inputs):
             kernels.forward_kernel[batch, cdiv(neurons, block)](
                 inputs, weight, thresholds, samples, spikes, potentials, currents,
-                steps, 0 if shared else steps, neurons, *constants, noise_scale, p0, draw, key,
+                steps, 0 if shared else steps, neurons, *constants, numbers, noise_scale, p0, draw, key,
                 SAME=same, DELAY=delay, NOISE=kind, KERNEL=taps, CHANNELS=channels if taps else 1,
                 WORDS=taps > 0 and positions > 1 and channels in CHANNELS_OF_A_WORD,
                 KEEP_CURRENTS=keep_currents, BLOCK=block,
@@ -89,17 +90,20 @@ def lif_backward(
     potentials: Tensor,
     currents: Tensor,
     derivatives: Tensor | None,
+    numbers: Tensor | None,
+    to_numbers: bool,
     constants: Sequence[float],
     same: bool,
     attached: bool,
     delay: int,
     surrogate: Sequence[float],
-) -> Tensor:
-    """Gradient for the input of every neuron in every step from those for its spikes and potentials."""
+) -> tuple[Tensor, Tensor]:
+    """Gradient for the input of every neuron in every step from those for its spikes and potentials, and, if it is
+    wanted, that for ``numbers``, of each sample."""
     batch, steps, positions, channels = gradient.shape
     gradient = gradient.contiguous()
     gradient_potentials = None if gradient_potentials is None else gradient_potentials.contiguous()
-    out = torch.empty_like(gradient)
+    out, out_numbers = _empty_gradients(gradient, to_numbers)
     if recurrent is None:
         positions, channels = 1, positions * channels
         weight, taps, samples, rows, block = None, 0, 1, 1, min(BLOCK, padded(channels, 32))
@@ -113,19 +117,25 @@ def lif_backward(
         with torch.cuda.device_of(gradient):
             kernels.backward_kernel[cdiv(batch, samples), cdiv(channels, block)](
                 gradient, gradient_potentials, spikes, potentials, currents, derivatives, weight, out,
-                batch, steps, positions, channels, *constants, beta, scale,
+                out_numbers if to_numbers else None,
+                batch, steps, positions, channels, *constants, numbers, beta, scale,
                 SAME=same, ATTACHED=attached, DELAY=delay, SURROGATE=int(kind), KERNEL=taps,
                 SAMPLES=samples, POSITIONS=rows, CHANNELS=block,
                 # 8 neurons per thread, 16 of wide layers; one stage: loads stay where the program has them
                 num_warps=max(1, min(8, tile // 256), min(32, tile // 512)), num_stages=1,
                 enable_fp_fusion=True,  # nobody compares bits with this pass; versions differ in the default
             )  # fmt: skip
-    return out
+    return out, out_numbers
 
 
 @lif_backward.register_fake
-def _(gradient, *_):
-    return torch.empty_like(gradient, memory_format=torch.contiguous_format)
+def _(gradient, *arguments):
+    return _empty_gradients(gradient, to_numbers=arguments[7])
+
+
+def _empty_gradients(gradient: Tensor, to_numbers: bool) -> tuple[Tensor, Tensor]:
+    of_numbers = len(gradient), 4, gradient.shape[2:].numel()
+    return gradient.new_empty(gradient.shape), gradient.new_empty(of_numbers if to_numbers else 0)
 
 
 @custom_op("sgtheory::recurrent_gradient", mutates_args=())
@@ -144,8 +154,8 @@ def _(gradient, spikes, taps):
 
 
 def _save_for_backward(ctx, inputs, output):
-    _, recurrent, _, _, constants, same, attached, delay, _, _, _, surrogate, _ = inputs
-    ctx.save_for_backward(recurrent, *output)
+    _, recurrent, _, _, numbers, constants, same, attached, delay, _, _, _, surrogate, _ = inputs
+    ctx.save_for_backward(recurrent, numbers, *output)
     ctx.mark_non_differentiable(output[2])
     ctx.set_materialize_grads(False)
     ctx.settings = constants, same, attached, delay, surrogate
@@ -154,16 +164,18 @@ def _save_for_backward(ctx, inputs, output):
 
 def _differentiate(ctx, gradient, gradient_potentials, _):
     if gradient is None and gradient_potentials is None:
-        return (None,) * 13
-    recurrent, spikes, potentials, currents = ctx.saved_tensors
+        return (None,) * 14
+    recurrent, numbers, spikes, potentials, currents = ctx.saved_tensors
     gradient = torch.zeros_like(spikes) if gradient is None else gradient
-    theta = ctx.settings[0][3]
+    to_numbers = ctx.needs_input_grad[4]
+    theta = ctx.settings[0][3] if numbers is None else numbers[3].view(spikes.shape[2:])
     derivatives = ctx.unfused.derivative(potentials - theta, spikes).contiguous() if ctx.unfused else None
-    for_inputs = lif_backward(
-        gradient, gradient_potentials, recurrent, spikes, potentials, currents, derivatives, *ctx.settings
+    states = spikes, potentials, currents, derivatives
+    for_inputs, for_numbers = lif_backward(
+        gradient, gradient_potentials, recurrent, *states, numbers, to_numbers, *ctx.settings
     )
     for_recurrent = recurrent_gradient(for_inputs, spikes, recurrent.shape[2]) if ctx.needs_input_grad[1] else None
-    return for_inputs, for_recurrent, *[None] * 11
+    return for_inputs, for_recurrent, None, None, for_numbers.sum(dim=0) if to_numbers else None, *[None] * 9
 
 
 lif_forward.register_autograd(_differentiate, setup_context=_save_for_backward)
