@@ -362,3 +362,9 @@ def test_other_programs_spike_as_docs_nir_says(program, reset, recurrent, equal)
           f"{int(theirs.sum())} there, {differ} of {ours.numel()} numbers differ")  # fmt: skip
     assert ours.sum() > 50
     assert (differ == 0) is equal
+
+
+def test_neurons_that_differ_are_refused():
+    layer = LIF(3, 2, LIFParameters(tau_mem=torch.tensor([10e-3, 20e-3])), SuperSpike(), learn=["threshold"])
+    with pytest.raises(UserError, match="layer1: tau_mem, threshold must be numbers"):
+        layers_to_nir(layer)
