@@ -64,8 +64,9 @@ def lif_forward(
                 SAME=same, DELAY=delay, NOISE=kind, KERNEL=taps, CHANNELS=channels if taps else 1,
                 WORDS=taps > 0 and positions > 1 and channels in CHANNELS_OF_A_WORD,
                 KEEP_CURRENTS=keep_currents, BLOCK=block,
-                # 64 registers: two programs of 512 threads fit on a multiprocessor
-                num_warps=max(1, min(32, block // 128)), maxnreg=64 if block >= 2048 else None,
+                # 4 neurons per thread, 8 of large layers; with 64 registers, four programs of 256 threads fit on a
+                # multiprocessor, so that 400 samples run at once on 132 of them
+                num_warps=max(1, block // (128 if block < 2048 else 256)), maxnreg=64 if block >= 1024 else None,
                 enable_fp_fusion=False,
             )  # fmt: skip
     return outputs
@@ -121,8 +122,10 @@ def lif_backward(
                 batch, steps, positions, channels, *constants, numbers, beta, scale,
                 SAME=same, ATTACHED=attached, DELAY=delay, SURROGATE=int(kind), KERNEL=taps,
                 SAMPLES=samples, POSITIONS=rows, CHANNELS=block,
-                # 8 neurons per thread, 16 of wide layers; one stage: loads stay where the program has them
-                num_warps=max(1, min(8, tile // 256), min(32, tile // 512)), num_stages=1,
+                # 8 neurons per thread, 16 of large layers, with registers for four programs on a multiprocessor; one
+                # stage: loads stay where the program has them
+                num_warps=max(1, min(8 if positions == 1 else 4, tile // 256), min(32, tile // 512)),
+                maxnreg=128 if tile == 2048 and positions > 1 else None, num_stages=1,
                 enable_fp_fusion=True,  # nobody compares bits with this pass; versions differ in the default
             )  # fmt: skip
     return out, out_numbers
