@@ -33,3 +33,14 @@ def script():
         return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, **kwargs)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def interpreter():
+    """Skips where Triton cannot interpret kernels."""
+    import numpy as np
+
+    triton = pytest.importorskip("triton", reason="triton is not installed")
+    of_numpy, of_triton = (tuple(map(int, m.__version__.split(".")[:2])) for m in (np, triton))
+    if of_numpy >= (2, 4) and of_triton < (3, 7):
+        pytest.skip(f"the interpreter of triton {triton.__version__} needs numpy < 2.4, and this is {np.__version__}")

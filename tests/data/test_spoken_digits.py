@@ -6,14 +6,16 @@ import time
 import h5py
 import numpy as np
 import pytest
-import soundfile
 
-from sgtheory.data import InnerEar, load_shd, open_dataset, recordings_to_spikes, spoken_digits
-from sgtheory.data import _spoken_digits as module
-from sgtheory.data._espeak import Utterance, synthesise
-from sgtheory.data._shd import SHD_KEYS
-from sgtheory.errors import ParameterError, UserError
-from sgtheory.threads import map_threads
+pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed")
+soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
+
+from sgtheory.data import InnerEar, load_shd, open_dataset, recordings_to_spikes, spoken_digits  # noqa: E402
+from sgtheory.data import _spoken_digits as module  # noqa: E402
+from sgtheory.data._espeak import Utterance, synthesise  # noqa: E402
+from sgtheory.data._shd import SHD_KEYS  # noqa: E402
+from sgtheory.errors import ParameterError, UserError  # noqa: E402
+from sgtheory.threads import map_threads  # noqa: E402
 
 SIZES = {"train": 12, "test": 6}
 

@@ -31,7 +31,7 @@ REGISTERS = 65536  # of a multiprocessor
 architectures = pytest.mark.parametrize("architecture", SHARED_MEMORY)
 
 
-def test_kernels_in_the_interpreter():
+def test_kernels_in_the_interpreter(interpreter):
     """Runs cuda_interpreted.py: whether Triton interprets or compiles is decided when it is imported."""
     file = Path(__file__).with_name("cuda_interpreted.py")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(file)]

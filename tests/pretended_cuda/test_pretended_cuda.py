@@ -16,9 +16,8 @@ TORCH = Path(torch.__file__).parent
 
 
 @pytest.fixture(scope="session")
-def environment(tmp_path_factory):
+def environment(interpreter, tmp_path_factory):
     """What a process needs to have the device: guard.cpp compiled against the headers of this PyTorch, and more."""
-    pytest.importorskip("triton", reason="triton is not installed")
     if torch.version.cuda or not shutil.which("g++"):
         pytest.skip("needs g++ and a build of PyTorch without CUDA")
     library = tmp_path_factory.mktemp("guard") / "guard.so"

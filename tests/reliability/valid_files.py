@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import soundfile
+import pytest
 import torch
 from PIL import Image
 
@@ -69,6 +69,8 @@ def write_picture(path):
 
 
 def write_sound(path):
+    import soundfile
+
     soundfile.write(path, 0.3 * np.random.default_rng(3).standard_normal((800, 2)), 8000)
 
 
@@ -136,15 +138,15 @@ def script(name):
     return module
 
 
+SOUNDS = [f"word/sound.{suffix}" for suffix in ("wav", "flac", "ogg", "aiff")]
+NEEDS_SOUNDFILE = pytest.mark.skipif(not importlib.util.find_spec("soundfile"), reason="soundfile is not installed")
 FILES = {
     **dict.fromkeys(("spikes.h5", "spikes.h5.gz", "spikes.h5.zip"), (write_spikes, load_shd, SpikeDataset)),
     **dict.fromkeys(
         (f"picture.{suffix}" for suffix in ("png", "jpg", "gif", "bmp", "tif", "webp", "ppm")),
         (write_picture, lambda path: load_target(path, rows=9, steps=7), np.ndarray),
     ),
-    **dict.fromkeys(
-        (f"word/sound.{suffix}" for suffix in ("wav", "flac", "ogg", "aiff")), (write_sound, hear, SpikeDataset)
-    ),
+    **dict.fromkeys(SOUNDS, (write_sound, hear, SpikeDataset)),
     "records.csv": (write_records, read_records, pd.DataFrame),
     "rasters.npz": (write_rasters, read_arrays, dict),
     "config.json": (write_json(CONFIG), lambda path: read_config(path.parent), dict),
@@ -158,3 +160,4 @@ FILES = {
         dict,
     ),
 }
+NAMES = [pytest.param(name, marks=NEEDS_SOUNDFILE) if name in SOUNDS else name for name in FILES]
