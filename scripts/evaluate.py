@@ -8,39 +8,33 @@ samples elsewhere. --update writes what was measured into records.csv and raster
 records are older than a metric. The training data are needed as well: classes and speakers are compared with theirs.
 """
 
-import argparse
+import sys
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from sgtheory.command import report_errors
-from sgtheory.errors import UserError
+from sgtheory.command import parse, report_errors
 from sgtheory.training import evaluate, update_run
 
+POSITIONAL = {"RUN": "directory of a finished run, with weights.npz"}
+SETTINGS = {"data.dir=data": "folder of the data set"}
+FLAGS = {"--update": "write what was measured into the run"}
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="directory of a finished run, with weights.npz")
-    parser.add_argument("data", nargs="*", metavar="data.dir=FOLDER", help="where the data are, if not in data")
-    parser.add_argument("--update", action="store_true", help="write what was measured into the run")
-    arguments = parser.parse_args()
-    data = {}
-    for argument in arguments.data:
-        key, _, value = argument.partition("=")
-        if not key.startswith("data.") or not value:
-            raise UserError(f"{argument} is not a setting of the data, such as data.dir=FOLDER")
-        data[key.removeprefix("data.")] = value
-    table, arrays = evaluate(arguments.run, data)
+
+def main(arguments: list[str]) -> None:
+    (run,), settings, update = parse(__doc__, POSITIONAL, SETTINGS, arguments, FLAGS)
+    data = {key.removeprefix("data."): value for key, value in settings.items()}
+    table, arrays = evaluate(Path(run), data)
     columns = Table("metric", "of", "measured", "recorded", box=None)
     for row in table.itertuples():
         recorded = "" if row.recorded != row.recorded else f"{row.recorded:.4f}"
         columns.add_row(row.metric, row.layer, f"{row.value:.4f}", recorded)
     Console().print(columns)
-    if arguments.update:
-        update_run(arguments.run, table, arrays)
+    if update:
+        update_run(Path(run), table, arrays)
 
 
 if __name__ == "__main__":
     with report_errors():
-        main()
+        main(sys.argv[1:])

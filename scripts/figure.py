@@ -13,13 +13,12 @@ The settings of a figure and their units are in conf/experiment/NAME.yaml.
 """
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from sgtheory.command import report_errors
+from sgtheory.command import report_errors, take
 from sgtheory.errors import ParameterError, UserError, first_line
 from sgtheory.figures import save_figure
 from sgtheory.reading import read_json
@@ -35,14 +34,8 @@ ENOUGH_SEEDS = 3
 
 def main(arguments: list[str]) -> None:
     use_threads(1)  # the tensors are small, and how a sum is divided among threads changes its last digits
-    own = {"output": "figures", "records": None}
-    long, overrides = "--long" in arguments, []
-    for argument in filter("--long".__ne__, arguments):
-        key, _, value = argument.partition("=")
-        if key in own:
-            own[key] = os.path.expanduser(value)
-        else:
-            overrides.append(argument)
+    own, overrides = take(("output", "records"), [argument for argument in arguments if argument != "--long"])
+    output, records = own.get("output", "figures"), own.get("records")
     configs = expand(overrides)
     name, figure = configs[0].experiment, configs[0].figure
     if not name or not OmegaConf.is_dict(figure):
@@ -52,26 +45,26 @@ def main(arguments: list[str]) -> None:
     except ModuleNotFoundError:
         raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
     settings = figure_settings(figure, module.measure)
-    if own["records"] and figure.trained:
-        runs = recorded_runs(figure.module, own["records"])
+    if records and figure.trained:
+        runs = recorded_runs(figure.module, records)
     else:
         runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
     try:
-        said = [f"records={Path(own['records']).name}"] if own["records"] else []
+        said = [f"records={Path(records).name}"] if records else []
         numbers = module.measure(runs, **settings) if figure.trained else module.measure(**settings)
         claims = module.claims(numbers)
         made = {"claims": claims, "provenance": provenance(overrides + said, settings, runs)}
-        paths = save_figure(name, module.draw, numbers | made, own["output"])
+        paths = save_figure(name, module.draw, numbers | made, output)
     except ParameterError as error:
         raise ParameterError(f"{name}: {error.name}", error.value, error.allowed) from None
     except (ArithmeticError, LookupError, TypeError, ValueError, RuntimeError) as error:
         if changed := [override for override in overrides if "figure." in override]:
             raise UserError(f"{name} cannot be drawn with {' '.join(changed)}: {first_line(error)}") from None
-        if own["records"]:  # of anywhere
+        if records:  # of anywhere
             reason = f"{type(error).__name__}: {first_line(error)}"
-            raise UserError(f"records={own['records']}: {name} cannot be drawn from these runs ({reason})") from None
+            raise UserError(f"records={records}: {name} cannot be drawn from these runs ({reason})") from None
         raise
-    show_claims(claims, long)
+    show_claims(claims, "--long" in arguments)
     print(*paths, sep="\n")
     candidates = [PUBLISHED / f"{each}.json" for each in (name, figure.module)]
     if published := next(

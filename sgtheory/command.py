@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from sgtheory.errors import UserError, disk_sentence, first_line, is_out_of_memory
 
@@ -25,17 +25,42 @@ class Interrupted(Exception):
         return type(self), (self.number,)
 
 
-def parse(description: str, positional: Mapping[str, str], settings: Mapping[str, str], arguments: Sequence[str]):
-    """Positional arguments and settings of a command line.
+def take(keys: Collection[str], arguments: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """Values of the arguments KEY=VALUE with one of ``keys``, with ``~`` as the home folder; and all other arguments.
+
+    Raises:
+        UserError: if one has no value.
+    """
+    given, others = {}, []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key not in keys:
+            others.append(argument)
+        elif value:
+            given[key] = os.path.expanduser(value)
+        else:
+            raise UserError(f"{key}= has no value")
+    return given, others
+
+
+def parse(
+    description: str,
+    positional: Mapping[str, str],
+    settings: Mapping[str, str],
+    arguments: Sequence[str],
+    flags: Mapping[str, str] = {},
+):
+    """Positional arguments, settings and flags of a command line.
 
     Args:
         description: shown by ``--help``.
         positional: name and meaning of each positional argument.
         settings: ``key=default`` and meaning of each setting.
         arguments: of the command line.
+        flags: ``--name`` and meaning of each flag.
 
     Returns:
-        The positional arguments, and a dict of the settings that were given.
+        The positional arguments, a dict of the settings that were given, and whether each flag was.
 
     Raises:
         UserError: if an argument is missing, or a setting is unknown or has no value.
@@ -43,26 +68,25 @@ def parse(description: str, positional: Mapping[str, str], settings: Mapping[str
     parser = argparse.ArgumentParser(
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage=" ".join(["%(prog)s", *positional, "[KEY=VALUE ...]"]),
+        usage=" ".join(["%(prog)s", *positional, "[KEY=VALUE ...]", *(f"[{flag}]" for flag in flags)]),
         epilog="settings:\n" + "\n".join(f"  {key:<34}{meaning}" for key, meaning in settings.items()),
         exit_on_error=False,
     )
     for name, meaning in positional.items():
         parser.add_argument(name, nargs="?", help=meaning)
-    given, rest = parser.parse_known_args([a for a in arguments if "=" not in a])
+    for flag, meaning in flags.items():
+        parser.add_argument(flag, action="store_true", help=meaning)
+    known = [key.split("=")[0] for key in settings]
+    chosen, others = take(known, arguments)
+    given, rest = parser.parse_known_args([a for a in others if "=" not in a])
     values = [getattr(given, name) for name in positional]
     if rest:
         raise UserError(f"{rest[0]!r} is not an argument of this command: see --help")
     if None in values:
         raise UserError(f"{list(positional)[values.index(None)]} is missing: see --help")
-    known = [key.split("=")[0] for key in settings]
-    chosen = {key: os.path.expanduser(value) for key, _, value in (a.partition("=") for a in arguments if "=" in a)}
-    for key, value in chosen.items():
-        if key not in known:
-            raise UserError(f"there is no setting {key!r}: the settings are {', '.join(known)}")
-        if not value:
-            raise UserError(f"{key}= has no value")
-    return values, chosen
+    if unknown := [a.partition("=")[0] for a in others if "=" in a]:
+        raise UserError(f"there is no setting {unknown[0]!r}: the settings are {', '.join(known)}")
+    return values, chosen, *(getattr(given, flag.lstrip("-")) for flag in flags)
 
 
 def one_sentence(error: Exception) -> str:

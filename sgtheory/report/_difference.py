@@ -225,23 +225,19 @@ def _text(value) -> str:
 
 def _matched(first: list[Run], second: list[Run]) -> dict[str, tuple[list[Run], list[Run]]]:
     """Runs of both sets that belong together: the same configuration, or the same but for seeds."""
-    by_config = [{_configuration(run, seeds=True): run for run in runs} for runs in (first, second)]
-    groups = {}
-    rest = [defaultdict(list), defaultdict(list)]
-    for key in dict.fromkeys([*by_config[0], *by_config[1]]):
-        pair = [runs.get(key) for runs in by_config]
-        if all(pair):
-            groups[pair[0].directory.name] = tuple([run] for run in pair)
-        else:
-            for run, others in zip(pair, rest, strict=True):
-                if run:
-                    others[_configuration(run, seeds=False)].append(run)
-    for key in dict.fromkeys([*rest[0], *rest[1]]):
-        pair = tuple(others.get(key, []) for others in rest)
-        name = next(run.directory.name for run in (*pair[0], *pair[1]))
-        seeds = (", ".join(str(run.config["seed"]) for run in runs) for runs in pair)
-        groups[f"{name} (seeds {' | '.join(seeds)})" if all(pair) else name] = pair
-    return groups
+    in_common = set.intersection(*({_configuration(run, seeds=True) for run in runs} for runs in (first, second)))
+    groups = defaultdict(lambda: ([], []))
+    for side, runs in enumerate((first, second)):
+        for run in runs:
+            whole = _configuration(run, seeds=True)
+            groups[whole if whole in in_common else _configuration(run, seeds=False)][side].append(run)
+    return {_name(key in in_common, *pair): pair for key, pair in groups.items()}
+
+
+def _name(same_seeds: bool, first: list[Run], second: list[Run]) -> str:
+    name = (first or second)[0].directory.name
+    seeds = (", ".join(str(run.config["seed"]) for run in runs) for runs in (first, second))
+    return name if same_seeds or not (first and second) else f"{name} (seeds {' | '.join(seeds)})"
 
 
 def _configuration(run: Run, seeds: bool) -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 from sgtheory.command import Interrupted, explain, fail
 from sgtheory.errors import UserError, first_line
 from sgtheory.threads import use_threads
-from sgtheory.training._config import choose_device, find_run, fingerprint, identity, prepare
+from sgtheory.training._config import check_sections, choose_device, find_run, fingerprint, identity, prepare
 from sgtheory.training._loggers import NoLogger, make_logger
 from sgtheory.training._progress import SampleProgress
 from sgtheory.training._records import FINISHED
@@ -30,6 +30,8 @@ def start(config: DictConfig, directory: Path) -> bool:
         if config.figure and not config.figure.trained:
             name = config.experiment
             raise UserError(f"experiment={name} needs no training: run python scripts/figure.py experiment={name}")
+        check_sections(config)
+        config.trainer.device, reason = choose_device(config)  # "auto" is decided here, once
         parts = identity(config)
         task, trainer = prepare(config, SampleProgress())
         if replay := getattr(task, "replay", None):
@@ -46,7 +48,7 @@ def start(config: DictConfig, directory: Path) -> bool:
         use_threads(threads)
 
     def logger(directory: Path, name: str) -> NoLogger:
-        log.info("%s: computes on device %s (%s)", name, *choose_device(config))
+        log.info("%s: computes on device %s (%s)", name, trainer.device, reason)
         return make_logger(config, fingerprint(parts), directory, name)
 
     try:

@@ -42,6 +42,7 @@ MISTAKES = [
     ("figure experiment=fig6 records=runs", "records=runs: fig6 cannot be drawn from these runs"),
     ("figure experiment=fig7 records=runs", "records=runs: fig7 cannot be drawn from these runs"),
     ("figure experiment=fig6 records=nowhere", "there are no finished runs of fig6 in nowhere"),
+    ("figure experiment=fig6 records=", "records= has no value"),
     ("figure experiment=3", "must be a string or a list"),
     ("figure experiment=fig1 figure.module=../os", "there is no such module"),
     ("figure a=b=[", "mismatched input"),
@@ -55,6 +56,14 @@ MISTAKES = [
     ("make_spikes sounds out.h5", "one.wav cannot be used"),
     ("make_spikes sounds out.h5 files=picture.png", "picture.png cannot be read"),
     ("fetch_data shd data.md5sums=sums.txt", "sums.txt cannot be read"),
+    ("evaluate", "RUN is missing"),
+    ("evaluate bad/run", "config.json cannot be read"),
+    ("evaluate bad/run data.dri=x", "there is no setting 'data.dri': the settings are data.dir"),
+    ("evaluate bad/run --upgrade", "'--upgrade' is not an argument of this command"),
+    ("export bad/run out.nir", "config.json cannot be read"),
+    ("export runs out.nir", "runs holds no finished run"),
+    ("export runs/deterministic", "out is missing"),
+    ("export runs/deterministic out.nir euler_step=x", "euler_step = x must be a number of seconds"),
     ("fetch_data shd data.dir=shd", "its MD5 sum is not that of the file of SHD"),
 ]
 
