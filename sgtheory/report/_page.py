@@ -2,19 +2,29 @@
 
 import base64
 import importlib
+import io
 import json
+import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from PIL import Image
 
 from sgtheory import __version__
+from sgtheory.claims import CONTRADICTED, NOT_RUN, QUALIFIED, REPRODUCED, UNDECIDED
 from sgtheory.files import atomic_path
 from sgtheory.report._ledger import Drawn, Entry, failing
-from sgtheory.report._table import because, summary
+from sgtheory.report._table import DETAILS, SHORT, because, decisive, summary
 from sgtheory.training import CONF
+
+MINUS, TIMES = "\u2212", "\u00d7"
+THUMBNAIL = 520  # pixels
+DOUBT = (CONTRADICTED, UNDECIDED, NOT_RUN, QUALIFIED, REPRODUCED)  # the most doubtful first
 
 
 def write_page(entries: Sequence[Entry], figures: dict[str, Drawn], path: Path) -> None:
@@ -32,11 +42,15 @@ def write_page(entries: Sequence[Entry], figures: dict[str, Drawn], path: Path) 
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    templates.filters["typeset"] = typeset
     shown = sorted(figures.values(), key=_order)
     page = templates.get_template("page.html.j2").render(
-        topics=[(topic, list(group)) for topic, group in groupby(entries, key=lambda entry: entry.topic)],
+        topics=_topics(entries, figures),
         summary=summary(entries),
         because=because,
+        decisive=decisive,
+        short=SHORT,
+        details=DETAILS,
         failing=failing(entries),
         figures=[_shown(figure, entries) for figure in shown],
         environments=_environments(shown),
@@ -46,6 +60,57 @@ def write_page(entries: Sequence[Entry], figures: dict[str, Drawn], path: Path) 
     )
     with atomic_path(path) as temporary:
         temporary.write_text(page)
+
+
+def typeset(text: str) -> Markup:
+    """Text with the signs that a keyboard lacks, as HTML: +-, <=, -1, 1e-08, 2x3, ^2, beta_SG."""
+    text = str(escape(text)).replace("+-", "±").replace("&lt;=", "≤").replace("&gt;=", "≥")
+    text = re.sub(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-])0*(\d+)", _power, text)
+    text = re.sub(r"\bbeta(_SG)?(?![a-z])", lambda found: "β<sub>SG</sub>" if found[1] else "β", text)
+    text = re.sub(r"\^(-?[\d.]*\d)", lambda found: f"<sup>{found[1].replace('-', MINUS)}</sup>", text)
+    text = re.sub(r"(?<=\d)x(?=\d)| x (?=\d)", lambda found: found[0].replace("x", TIMES), text)
+    return Markup(re.sub(r"(?<![\w.)-])-(?=\d)", MINUS, text))
+
+
+def _power(found: re.Match) -> str:
+    mantissa, sign, exponent = found.groups()
+    return f"{mantissa} {TIMES} 10<sup>{MINUS * (sign == '-')}{exponent}</sup>"
+
+
+def _topics(entries: Sequence[Entry], figures: dict[str, Drawn]) -> list[dict]:
+    """Each topic with its claims, how many have which verdict, the most doubtful first, and its pictures."""
+    topics, above = [], set()
+    for topic, group in groupby(entries, key=lambda entry: entry.topic):
+        group = list(group)
+        counts = Counter(entry.verdict for entry in group)
+        drawn = [figures[source] for source in (topic.source, *topic.also) if source in figures]
+        pictures = [_shown(figure, entries) | {"shown": figure.name in above} for figure in drawn]
+        above |= {figure.name for figure in drawn}
+        topics.append(
+            {
+                **vars(topic),
+                "entries": group,
+                "verdicts": [(verdict, counts[verdict]) for verdict in DOUBT if counts[verdict]],
+                "figures": pictures,
+                "thumbnail": next(filter(None, map(_thumbnail, drawn)), None),
+            }
+        )
+    return topics
+
+
+def _thumbnail(figure: Drawn) -> str | None:
+    """The top of the picture of a figure in small, 4 to 3, as base64; None if it is not there."""
+    path = figure.folder / f"{figure.name}.png"
+    if not path.is_file():
+        return None
+    with Image.open(path) as picture:
+        small = picture.convert("RGB")
+    small.thumbnail((THUMBNAIL, 4 * THUMBNAIL))
+    card = Image.new("RGB", (small.width, max(1, round(0.75 * small.width))), "white")
+    card.paste(small, (0, max(0, (card.height - small.height) // 2)))
+    content = io.BytesIO()
+    card.quantize(64).save(content, "png")
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def _order(figure: Drawn) -> tuple[bool, str]:

@@ -48,6 +48,10 @@ def _spike_matching() -> Claim:
         and (neuron.reset, trainer.epochs) == ("same", 5000)
         and abs(measured_rate - rate) < ERRORS * rate_error
         and all(abs(s / std - 1) < ERRORS / math.sqrt(2 * 200 * 200) for s in stds),
+        decides=f"s.d. of the weights {', '.join(f'{s:.3f}' for s in stds)}",
+        source="Section 8.4.1, Tables 2 and 3, preprint",
+        choice="none",
+        settles="other values in the paper's tables",
     )
 
 
@@ -77,6 +81,10 @@ def _classification() -> Claim:
         f"{text(*built, stds)} (feed-forward and recurrent of each layer, readout)",
         f"{text(*paper, AUTHORS_STD)} (one draw of the authors' code, equal within {ERRORS} standard errors)",
         built == paper and equal,
+        decides=f"{sum(counts)} weights; s.d. of each layer within {ERRORS} standard errors",
+        source="Section 8.4.2, Table 3, preprint",
+        choice="s.d. of the authors' code",
+        settles="other values in the paper's table",
     )
 
 

@@ -37,7 +37,7 @@ def show_ledger(entries: Sequence[Entry], console: Console, long: bool = False) 
             console.print(Text.assemble((entry.id, "bold red"), f" contradicted: {because(entry)}"))
     console.print(Text(summary(entries), "bold"))
     if not long:
-        console.print(Text("--long shows what was measured and expected, at which scale, by which command", "dim"))
+        console.print(Text("all that is known of them: python scripts/report.py --long", "dim"))
 
 
 def show_claims(claims: Sequence[Claim], long: bool) -> None:

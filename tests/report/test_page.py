@@ -13,6 +13,9 @@ from conftest import ROOT
 from report_cases import claim
 
 from sgtheory.report import find_figures, make_ledger, write_page
+from sgtheory.report._page import typeset
+from sgtheory.report._registry import TOPICS
+from sgtheory.report._table import SHORT
 
 pytest_plugins = ("report_fixtures",)
 NASTY = "<script>alert('x')</script> p < 0.05 & \"quoted\""
@@ -81,7 +84,7 @@ def test_nothing_is_loaded_from_elsewhere(page, path):
     sources = [
         a[key] for _, a in page.elements for key in ("src", "srcset", "data", "poster", "background") if key in a
     ]
-    assert len(sources) == 3
+    assert len(sources) == 6  # three pictures, each in small too
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     style = "".join(re.findall(r"<style>(.*?)</style>", path.read_text(), flags=re.S))
     assert "url(" not in style
@@ -95,7 +98,8 @@ def test_links_lead_somewhere_and_ids_are_unique(page):
     assert len(ids) == len(set(ids))
     inner = {a["href"].removeprefix("#") for a in page.of("a") if a["href"].startswith("#")}
     assert inner <= set(ids)
-    assert {"claims", "figures", "configurations", "runs", "machines", "commands", "fig1", "topic-C7"} <= inner
+    assert {"fig1", "topic-C7", "claim-C5.small"} <= inner
+    assert {"overview", "contradicted", "topics", "configurations", "runs", "machines", "commands"} <= set(ids)
     assert {a["href"] for a in page.of("a") if not a["href"].startswith("#")} == {
         "https://doi.org/10.1162/neco_a_01752"
     }
@@ -105,12 +109,7 @@ def test_the_page_is_well_formed_and_described(page, path):
     assert not page.errors
     assert page.of("html") == [{"lang": "en"}]
     assert all(len(image["alt"]) > 20 for image in page.of("img"))
-    assert [tag for tag, _ in page.elements if tag in ("header", "nav", "main", "h1")] == [
-        "header",
-        "h1",
-        "nav",
-        "main",
-    ]
+    assert [tag for tag, _ in page.elements if tag in ("header", "main", "h1")] == ["header", "h1", "main"]
     assert all("scope" in cell for cell in page.of("th"))
     text = path.read_text()
     assert NASTY not in text
@@ -120,15 +119,46 @@ def test_the_page_is_well_formed_and_described(page, path):
 def test_every_claim_is_on_the_page_with_its_verdict(page, path):
     entries = make_ledger(find_figures(path.parent))
     ids = {attributes.get("id") for _, attributes in page.elements}
-    text = " ".join(" ".join(page.text).split())
+    text = "".join("".join(page.text).split())
     for entry in entries:
         assert f"claim-{entry.id}" in ids
-        assert f"{entry.id} {entry.verdict}" in text
-        assert entry.command in text
+        assert entry.id + SHORT.get(entry.verdict, entry.verdict).replace(" ", "") in text
+        assert entry.command.replace(" ", "") in text
         if entry.verdict != "not run":
-            assert all(" ".join(part.split()) in text for part in (entry.statement, entry.measured, entry.expected))
+            for part in (entry.statement, entry.measured, entry.expected):
+                assert "".join(typeset(part).striptags().split()) in text
+    text = " ".join(" ".join(page.text).split())
     reason = "C5.small contradicted : the distance from the mean over paths is not small"
     assert reason in text.replace("contradicted:", "contradicted :")
+
+
+def test_topics_come_as_pictures_first_with_their_verdicts(path):
+    """The pictures with their verdicts lie before anything that is to be read."""
+    grid, rest = path.read_text().split("</ul>", 1)
+    cards = grid.split("<li>")[1:]
+    assert len(cards) == len(TOPICS)
+    (card,) = (card for card in cards if "#topic-C3" in card)
+    assert "no picture yet" in card
+    (card,) = (card for card in cards if "#topic-C5" in card)
+    assert "data:image/png;base64," in card
+    assert card.count('class="verdict contradicted"') == 1
+    assert all('class="verdict' in card for card in cards)
+    assert "<details>" not in grid
+    assert "<details>" in rest
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.3 +- 0.1 <= 1", "0.3 ± 0.1 ≤ 1"),
+        ("1.1e-16 and 5e+03", "1.1 \u00d7 10<sup>\u221216</sup> and 5 \u00d7 10<sup>3</sup>"),
+        ("16x68, 400 samples x 121", "16\u00d768, 400 samples \u00d7 121"),
+        ("a fall of -0.5, C10-3, 200-200", "a fall of \u22120.5, C10-3, 200-200"),
+        ("beta_SG^2 & <b>", "β<sub>SG</sub><sup>2</sup> &amp; &lt;b&gt;"),
+    ],
+)
+def test_signs_are_typeset(text, expected):
+    assert typeset(text) == expected
 
 
 def test_it_says_how_the_numbers_were_made(page):
@@ -165,7 +195,7 @@ function measure(frame) {
   const page = frame.contentDocument, root = page.documentElement, width = root.clientWidth;
   const over = [...page.querySelectorAll("body *")].filter(e => !e.closest("pre") && e.getClientRects().length)
     .filter(e => { const r = e.getBoundingClientRect(); return r.right > width + 1 || r.left < -1; });
-  const cells = [...page.querySelectorAll(".ledger td, .ledger th, .ledger a, .verdict, nav a")];
+  const cells = [...page.querySelectorAll(".grid a, .claims > li, .verdict, figcaption, h3, summary")];
   const boxes = cells.filter(e => e.getClientRects().length).map(e => [e, e.getBoundingClientRect()]);
   let overlaps = 0;
   for (const [a, p] of boxes) for (const [b, q] of boxes)
@@ -176,7 +206,7 @@ function measure(frame) {
     loaded: frame.contentWindow.performance.getEntriesByType("resource").map(r => r.name)
       .filter(name => !name.startsWith("data:")),
     images: [...page.images].every(i => i.complete && i.naturalWidth > 0),
-    colours: [...page.querySelectorAll("body, .verdict, .soft, a, .why")].map(e => {
+    colours: [...page.querySelectorAll("body, .verdict, .soft, a, .finding, .none, summary")].map(e => {
       let back = e; while (back && colour(back).backgroundColor === "rgba(0, 0, 0, 0)") back = back.parentElement;
       return [e.className || e.tagName, colour(e).color, colour(back || page.body).backgroundColor]; }) };
 }
