@@ -16,7 +16,6 @@ What NIR cannot say is in the metadata of each node. Needs the package ``nir``, 
 """
 
 import dataclasses
-import math
 import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -230,33 +229,42 @@ class _Writer:
         self.nodes[name] = weight
         self.edges += [(source, name), (name, target)]
 
-    def _add(self, name: str, weight: nir.NIRNode, kind: type, p: LIFParameters, said: dict, **fields: float) -> str:
+    def _add(self, name: str, weight: nir.NIRNode, kind: type, p: LIFParameters, said: dict, **fields) -> str:
         """Neurons over those below; returns the node that their connections lead to."""
-        if p.tensors:
-            raise UserError(f"{name}: {', '.join(p.tensors)} must be numbers, the same for all neurons, to be exported")
         shape = tuple(map(int, weight.output_type["output"]))
         target = f"{name}_delay" if p.delay else name
         self._connect(self.below, f"{name}_weight", weight, target)
         if p.delay:
             self.nodes[target] = nir.Delay(np.full(shape, self.euler_step or p.dt))
             self.edges.append((target, name))
-        membrane, synapse = (_decrement(p.dt, tau) for tau in (p.tau_mem, p.tau_syn))
-        fields |= {"r": 1 / membrane, "w_in": membrane / synapse, "v_leak": 0.0}
-        fields |= {"tau_mem": p.tau_mem, "tau_syn": p.tau_syn}
+        given = fields | {"tau_mem": p.tau_mem, "tau_syn": p.tau_syn, "v_leak": 0.0}
+        arrays = {field: _of_all_neurons(value, shape) for field, value in given.items()}
+        membrane, synapse = (_decrement(p.dt, arrays[tau]) for tau in ("tau_mem", "tau_syn"))
+        arrays |= {"r": 1 / membrane, "w_in": membrane / synapse}
         if self.euler_step is not None:
-            fields |= {"tau_mem": self.euler_step / membrane, "tau_syn": self.euler_step / synapse}
+            arrays |= {"tau_mem": self.euler_step / membrane, "tau_syn": self.euler_step / synapse}
             said = said | {"euler_step": float(self.euler_step)}
             if kind is nir.CubaLIF:
-                fields |= {"w_in": 1 / synapse, "v_threshold": fields["v_threshold"] / membrane}
-        arrays = {field: np.full(shape, float(value)) for field, value in fields.items()}
+                arrays |= {"w_in": 1 / synapse, "v_threshold": arrays["v_threshold"] / membrane}
         self.nodes[name] = kind(**arrays, metadata={"dt": p.dt} | said)
         self.below, self.shape = name, shape
         return target
 
 
-def _decrement(dt: float, tau: float) -> float:
+def _decrement(dt: float, tau: np.ndarray) -> np.ndarray:
     """1 - exp(-dt / tau)."""
-    return -math.expm1(-dt / tau)
+    return -np.expm1(-dt / tau)
+
+
+def _of_all_neurons(value: float | torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """One number, or one for each neuron or channel, as an array of the shape of the layer."""
+    values = value.detach().double().cpu().numpy() if isinstance(value, torch.Tensor) else np.array(float(value))
+    return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
+
+
+def _one_or_each(values: np.ndarray) -> float | torch.Tensor:
+    """A number if all are equal."""
+    return float(values[0]) if (values == values[0]).all() else torch.from_numpy(values)
 
 
 def _described(function: SurrogateDerivative | EscapeFunction) -> dict[str, Any]:
@@ -347,7 +355,7 @@ class _Reader:
         name = forward[-1]
         said, values, gain = self._neurons(forward)
         values |= {key: said[key] for key in ("reset", "reset_gradient") if key in said}
-        values = {"reset": "same", "threshold": self._number(name, "v_threshold") / gain} | values
+        values = {"reset": "same", "threshold": _one_or_each(self._field(name, "v_threshold") / gain)} | values
         surrogate, escape = self.surrogate, self.escape
         if surrogate is None:
             surrogate = _built(said.get("surrogate"), SurrogateDerivative, f"{name}.surrogate")
@@ -370,7 +378,8 @@ class _Reader:
         weight, _, _ = self._weight(path)
         if weight.ndim != 2:
             raise UserError(f"node {path[-1]} must be connected by Linear or Affine weights")
-        return Readout(self._parameters(path[-1], values), said.get("initial", 0.0)), weight * gain
+        scaled = weight * torch.from_numpy(gain).to(weight.dtype).unsqueeze(1)
+        return Readout(self._parameters(path[-1], values), said.get("initial", 0.0)), scaled
 
     def _parameters(self, name: str, values: dict) -> LIFParameters:
         try:
@@ -378,8 +387,8 @@ class _Reader:
         except ParameterError as error:
             raise ParameterError(f"{name}.{error.name}", error.value, error.allowed) from None
 
-    def _neurons(self, path: list[str]) -> tuple[Mapping, dict[str, Any], float]:
-        """Metadata and parameters of the neurons at the end of a path, and how much larger than here their U is."""
+    def _neurons(self, path: list[str]) -> tuple[Mapping, dict[str, Any], np.ndarray]:
+        """Metadata and parameters of the neurons at the end of a path, and their U in units of the U of here."""
         name = path[-1]
         said = self.nodes[name].metadata
         steps = self.steps | {key: said[key] for key in self.steps if key in said}
@@ -387,32 +396,38 @@ class _Reader:
         if dt is None:
             raise UserError(f"node {name} does not say its time step: give dt")
         require_positive(**{f"{name}.{key}": value for key, value in steps.items() if value is not None})
-        taus = {key: self._number(name, key) for key in ("tau_mem", "tau_syn")}
-        require_positive(**{f"{name}.{key}": tau for key, tau in taus.items()})
+        taus = {key: self._field(name, key) for key in ("tau_mem", "tau_syn")}
+        for key, tau in taus.items():
+            for value in (tau.min(), tau.max()):
+                require_positive(**{f"{name}.{key}": float(value)})
         if euler_step is not None:
-            if euler_step >= min(taus.values()):
+            if euler_step >= min(tau.min() for tau in taus.values()):
                 raise UserError(f"node {name} has a time constant that is not longer than euler_step = {euler_step:g}")
-            taus = {key: -dt / math.log1p(-euler_step / tau) for key, tau in taus.items()}
+            taus = {key: -dt / np.log1p(-euler_step / tau) for key, tau in taus.items()}
         for field in {"v_leak", "v_reset"} & {field.name for field in dataclasses.fields(self.nodes[name])}:
-            if value := self._number(name, field):
-                raise ParameterError(f"{name}.{field}", value, "must be 0")
+            if (value := self._field(name, field)).any():
+                raise ParameterError(f"{name}.{field}", float(value[value != 0][0]), "must be 0")
         delay = self._delay(path) / (dt if euler_step is None else euler_step)
         if min(abs(delay), abs(delay - 1)) > ROUNDING:
             raise UserError(f"node {name} has a delay of {delay:g} steps, and must have none or one")
-        gain = self._number(name, "r") * self._number(name, "w_in") * _decrement(dt, taus["tau_syn"])
-        gain = 1.0 if abs(gain - 1) < ROUNDING else gain
-        return said, {**taus, "dt": dt, "delay": round(delay)}, gain
+        gain = self._field(name, "r") * self._field(name, "w_in") * _decrement(dt, taus["tau_syn"])
+        gain[abs(gain - 1) < ROUNDING] = 1.0
+        return said, {**{key: _one_or_each(tau) for key, tau in taus.items()}, "dt": dt, "delay": round(delay)}, gain
 
-    def _number(self, name: str, field: str) -> float:
-        """A field that is the same for all neurons of a node."""
-        values = np.unique(np.asarray(getattr(self.nodes[name], field), np.float64))
-        if len(values) != 1:
-            raise UserError(f"node {name}: {field} must be the same for all neurons")
-        return float(values[0])
+    def _field(self, name: str, field: str) -> np.ndarray:
+        """A field of a node for each of its neurons or channels."""
+        values = np.asarray(getattr(self.nodes[name], field), np.float64)
+        values = values.reshape(len(values), -1)
+        if not np.array_equal(values, np.broadcast_to(values[:, :1], values.shape), equal_nan=True):
+            raise UserError(f"node {name}: {field} must be the same at all positions of a channel")
+        return values[:, 0].copy()
 
     def _delay(self, path: list[str]) -> float:
         """Delays along a path (s), the same for all neurons."""
-        return sum(self._number(name, "delay") for name in path if isinstance(self.nodes[name], nir.Delay))
+        delays = [self._field(name, "delay") for name in path if isinstance(self.nodes[name], nir.Delay)]
+        if any((delay != delay[0]).any() for delay in delays):
+            raise UserError(f"node {path[-1]}: the delay must be the same for all neurons")
+        return float(sum(delay[0] for delay in delays))
 
     def _weight(self, path: list[str]) -> tuple[torch.Tensor, int, int]:
         """Weights, stride and padding of the connection along a path."""

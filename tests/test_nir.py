@@ -73,6 +73,30 @@ def test_layers_come_back_to_the_same_spikes(tmp_path, convolutions):
         assert (a.neuron, a.surrogate, a.escape) == (b.neuron, b.surrogate, b.escape)
 
 
+EACH = {"tau_mem": torch.rand(6) / 50 + 5e-3, "tau_syn": torch.rand(6) / 50 + 2e-3, "threshold": torch.rand(6) + 0.3}
+
+
+@pytest.mark.parametrize("convolutions", [False, True])
+def test_neurons_that_differ_come_back_one_by_one(tmp_path, convolutions):
+    """Numbers for each neuron or channel, learnt ones as they are now."""
+    torch.manual_seed(3)
+    p = LIFParameters(**EACH | {"threshold": 1.0}, dt=1e-3, reset="same")
+    shape = {"kernel": 5} if convolutions else {}
+    model = torch.nn.Sequential(LIF(4, 6, p, SuperSpike(), learn=["threshold", "tau_mem"], recurrent=1, **shape))
+    model[0].log_threshold.data = EACH["threshold"].log()
+    model[0].weight.data *= 5
+    again = layers_from_nir(through_file(layers_to_nir(model, positions=9 if convolutions else None), tmp_path))
+    inputs = (torch.rand(3, 60, *((4, 9) if convolutions else (4,))) < 0.2).float()
+    before, after = model(inputs), again(inputs)
+    assert before.mean() > 0.02
+    assert torch.equal(before, after)
+    graph = layers_to_nir(model, positions=9 if convolutions else None)
+    if convolutions:
+        graph.nodes["layer1"].tau_mem[2, 3] *= 2
+        with pytest.raises(UserError, match="layer1: tau_mem must be the same at all positions of a channel"):
+            layers_from_nir(graph)
+
+
 def network(dense=False) -> tuple:
     torch.manual_seed(1)
     layers = [Layer(NEXT, SuperSpike(3.0), SigmoidEscape(4.0), 2, 1), Layer(SAME, SigmoidDerivative(), Step())]
@@ -200,10 +224,11 @@ def edges(*more, without=()):
 
 WRONG = {
     "layer1 is a LIF, and must be one of Input": node("layer1", nir.LIF(*np.ones((4, 6)))),
-    "layer1: tau_mem must be the same": change("layer1", tau_mem=np.arange(6.0)),
+    r"layer1.tau_mem = nan: must be a finite number": change("layer1", tau_mem=np.r_[np.ones(5), np.nan]),
+    r"layer1: the delay must be the same": change("layer1_delay", delay=np.r_[np.zeros(5), 1e-3]),
     r"layer1.tau_syn = 0.0: must be a finite number above 0": change("layer1", tau_syn=np.zeros(6)),
     r"layer1.v_reset = 0.5: must be 0": change("layer1", v_reset=np.full(6, 0.5)),
-    r"layer1.v_threshold|layer1.threshold = nan": change("layer1", v_threshold=np.full(6, np.nan)),
+    r"layer1.threshold = .nan, nan.: must be from": change("layer1", v_threshold=np.full(6, np.nan)),
     r"layer1.reset = 'soft': must be one of next, same": metadata("layer1", reset="soft"),
     r"layer1.dt = 'a': must be a finite number above 0": metadata("layer1", dt="a"),
     r"layer1 has a time constant that is not longer than euler_step = 1": metadata("layer1", euler_step=1.0),
@@ -329,6 +354,17 @@ def test_convolutions_spike_in_other_programs_as_here(program):
     assert torch.equal(ours[4:], steps(layers_to_nir(model, positions=12, euler_step=1e-4), inputs)[:-4])
 
 
+def test_neurons_that_differ_spike_in_norse_as_here():
+    steps = other_program("norse")
+    torch.manual_seed(4)
+    model = torch.nn.Sequential(LIF(20, 6, LIFParameters(**EACH, dt=1e-3, reset="same"), SuperSpike()))
+    model[0].weight.data *= 8
+    inputs = (torch.rand(200, 20) < 0.1).float()
+    ours = model(inputs[None])[0].detach()
+    assert ours.sum() > 50
+    assert torch.equal(ours[2:], steps(layers_to_nir(model, euler_step=1e-4), inputs)[:-2])
+
+
 def learnt(parameters, recurrent) -> tuple[torch.nn.Sequential, torch.Tensor]:
     """Two layers that have learnt to fire at 40 Hz, and an input [time, neuron]."""
     torch.manual_seed(5)
@@ -362,9 +398,3 @@ def test_other_programs_spike_as_docs_nir_says(program, reset, recurrent, equal)
           f"{int(theirs.sum())} there, {differ} of {ours.numel()} numbers differ")  # fmt: skip
     assert ours.sum() > 50
     assert (differ == 0) is equal
-
-
-def test_neurons_that_differ_are_refused():
-    layer = LIF(3, 2, LIFParameters(tau_mem=torch.tensor([10e-3, 20e-3])), SuperSpike(), learn=["threshold"])
-    with pytest.raises(UserError, match="layer1: tau_mem, threshold must be numbers"):
-        layers_to_nir(layer)
