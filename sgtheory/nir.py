@@ -416,7 +416,7 @@ class _Reader:
 
     def _field(self, name: str, field: str) -> np.ndarray:
         """A field of a node for each of its neurons or channels."""
-        values = np.asarray(getattr(self.nodes[name], field), np.float64)
+        values = np.atleast_1d(np.asarray(getattr(self.nodes[name], field), np.float64))
         values = values.reshape(len(values), -1)
         if not np.array_equal(values, np.broadcast_to(values[:, :1], values.shape), equal_nan=True):
             raise UserError(f"node {name}: {field} must be the same at all positions of a channel")

@@ -365,6 +365,26 @@ def test_neurons_that_differ_spike_in_norse_as_here():
     assert torch.equal(ours[2:], steps(layers_to_nir(model, euler_step=1e-4), inputs)[:-2])
 
 
+def test_a_network_of_snntorch_spikes_here_as_there():
+    snntorch = pytest.importorskip("snntorch")
+    write = pytest.importorskip("snntorch.export_nir").export_to_nir
+    torch.manual_seed(6)
+    stack = []
+    for pre, post in ((20, 30), (30, 10)):
+        decays, threshold = (torch.full((post,), decay) for decay in (0.8, 0.9)), torch.ones(post)
+        settings = {"init_hidden": True, "reset_mechanism": "zero", "reset_delay": False}
+        stack += [torch.nn.Linear(pre, post, bias=False), snntorch.Synaptic(*decays, threshold, **settings)]
+        stack[-2].weight.data *= 2
+    theirs = torch.nn.Sequential(*stack)
+    model = layers_from_nir(write(theirs, torch.zeros(1, 20), ignore_dims=[0]), SuperSpike(), dt=1e-3, euler_step=1e-4)
+    for cell in stack[1::2]:
+        cell.reset_mem()
+    inputs = (torch.rand(200, 20) < 0.1).float()
+    expected = torch.stack([theirs(x[None])[0] for x in inputs]).detach()
+    assert expected.sum() > 300
+    assert torch.equal(model(inputs[None])[0][4:], expected[:-4])
+
+
 def learnt(parameters, recurrent) -> tuple[torch.nn.Sequential, torch.Tensor]:
     """Two layers that have learnt to fire at 40 Hz, and an input [time, neuron]."""
     torch.manual_seed(5)
