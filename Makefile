@@ -15,6 +15,7 @@ PROFILES_figE4 := quick
 PROFILES_figE6 := quick
 PROFILES_fig7 := paper
 PROFILES_figS2 := feedforward
+PROFILES_figE3 := escape
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 BEYOND := figE4 figE6
@@ -32,7 +33,7 @@ PROCESSES := $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick|paper|feedforward] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(PROCESSES)]"
+	@echo "make TARGET [PROFILE=quick|paper|feedforward|escape] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(PROCESSES)]"
 	@sed -n 's/^\([a-z0-9A-Z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 fig1: ## one neuron: surrogate derivative = derivative of the expected spike
@@ -54,7 +55,7 @@ $(THEORY) $(BEYOND): $(READY)
 fig6: ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
 fig7: ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: seconds, no training)
 figS2: ## train and draw Figure S2: back-propagation through the reset, four surrogates (hours; PROFILE=feedforward: 15 minutes)
-figE3: ## steepness and escape functions (4 minutes); OVERRIDES="surrogate.beta=1,3,10" draws these values
+figE3: ## steepness and escape functions (4 minutes; PROFILE=escape: ten seeds at one steepness); OVERRIDES="surrogate.beta=1,3,10" draws these values
 $(TRAINED): $(READY)
 	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))
 	$(DRAW)

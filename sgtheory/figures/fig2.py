@@ -115,7 +115,7 @@ def claims(numbers: dict) -> list[Claim]:
             decides=f"{100 * gaps['expected_product']:.0f} % and {100 * gaps['product_of_expectations']:.0f} % off",
             source="Section 3.2.1, preprint",
             choice="one net; what counts as different",
-            settles="none: one example proves it",
+            settles="nothing: one example proves it",
         )
     ]
 

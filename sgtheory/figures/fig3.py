@@ -137,7 +137,7 @@ def claims(numbers: dict) -> list[Claim]:
             decides=f"difference {difference:.1e}; bias {100 * mean_bias:.0f} %",
             source="Section 3.2.2, preprint",
             choice="one random net",
-            settles="none: an identity, and one example of a bias",
+            settles="nothing: an identity, and one example of a bias",
         ),
         Claim(
             "C3.averaging",
@@ -161,8 +161,8 @@ def claims(numbers: dict) -> list[Claim]:
             "Finite differences: the variance grows as 1/epsilon^2 with independent samples and is lower with coupled"
             " ones; the path-wise smoothed derivative has a lower variance than the other schemes",
             f"exponent of the variance, epsilon <= {epsilons[5]:.2g}: independent"
-            f" {slope['finite_differences']:.2f} +- {slope['finite_differences_error']:.3f}, coupled"
-            f" {slope['finite_differences_coupled']:.2f} +- {slope['finite_differences_coupled_error']:.3f};"
+            f" {slope['finite_differences']:.2f} ± {slope['finite_differences_error']:.3f}, coupled"
+            f" {slope['finite_differences_coupled']:.2f} ± {slope['finite_differences_coupled_error']:.3f};"
             f" relative s.d.: independent {sd['finite_differences']:.1f}, coupled"
             f" {sd['finite_differences_coupled']:.1f} (epsilon = {epsilon}), score function"
             f" {sd['score_function']:.2f}, unbiased stochAD {sd['stochad']:.2f} (all alternatives) and"
@@ -175,7 +175,7 @@ def claims(numbers: dict) -> list[Claim]:
             decides=f"exponents {slope['finite_differences']:.2f}, {slope['finite_differences_coupled']:.2f}; s.d. "
             f"{sd['smoothed']:.2f} smoothed, {lowest_unbiased:.2f} the best unbiased one",
             source="Section 3.2.2, preprint: significantly lower variance than other schemes",
-            choice="one random net, β = 5 or as set; E1.variance has other nets, in which it fails",
+            choice="one random net; E1.variance has others",
             settles="steeper nets: there it does not hold (E1.variance)",
         ),
     ]

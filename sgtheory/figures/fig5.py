@@ -209,7 +209,7 @@ def claims(numbers: dict) -> list[Claim]:
             + f"; true {true['circulation']:.0e} ± {true['error']:.0e}",
             source="Section 4.2 and Figure 5, preprint",
             choice="the integral has a step length; the authors' is a sum",
-            settles="none: one loop that does not close proves it",
+            settles="nothing: one loop that does not close proves it",
         ),
         Claim(
             "C7.smoothed",
@@ -225,8 +225,8 @@ def claims(numbers: dict) -> list[Claim]:
                 *max((abs(c["circulation"]), c["error"]) for c in numbers["smoothed"])
             ),
             source="Figure 5 of the preprint, the authors' control",
-            choice="none",
-            settles="none: it is the gradient of the smoothed output",
+            choice="nothing",
+            settles="nothing: it is the gradient of the smoothed output",
         ),
         *_table_claims(numbers["table"]),
     ]

@@ -105,8 +105,8 @@ def _van_rossum_claim(numbers: dict) -> Claim:
         f"deterministic {over_seeds(reference)}; stochastic minus deterministic: "
         + ", ".join(f"{name} {gap:+.3g} ± {error:.2g}" for name, (gap, error) in gaps.items())
         + f" (95 %, {len(reference)} seeds)",
-        f"in one of the three forms a difference within the error, of which at most {UNDECIDED:.0%} count, or of at"
-        f" most {SMALL:.0%}, of the deterministic distance (read off the authors' curves: 0.11 against 0.15)",
+        f"in one of the three forms a difference within the error, of which at most {100 * UNDECIDED:g} % count, or of"
+        f" at most {100 * SMALL:g} %, of the deterministic distance (read off the authors' curves: 0.11 against 0.15)",
         bool(equal),
         decides="; ".join(f"{name} {gap:+.3g} ± {error:.2g}" for name, (gap, error) in gaps.items()),
         qualification=f"only {' and '.join(equal)}, not {' or '.join(different)}" if equal and different else "",
@@ -160,7 +160,9 @@ def claims(numbers: dict) -> list[Claim]:
                 gap > error,
                 decides=f"fall {gap:.3g} ± {error:.2g}"
                 + (f"; in 20 ms {other[0][0]:.3g} ± {other[0][1]:.2g}" if other else ""),
-                qualification=f"in single steps: of counts in 20 ms it falls by {share:.0%}" if share < LITTLE else "",
+                qualification=f"in single steps: of counts in 20 ms it falls by {100 * share:.0f} %"
+                if share < LITTLE
+                else "",
                 source="Section 6 and Figure 6 E, preprint: dropped during training",
                 choice="the estimator: the paper has that of single steps here and that of 20 ms in Figure 7",
                 settles="windows of other lengths",

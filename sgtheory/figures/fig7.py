@@ -16,7 +16,7 @@ from sgtheory.figures._classification import (
     accuracy_at_the_end,
     binomial_error,
     common_data,
-    same,
+    no_difference,
     scale,
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
@@ -311,8 +311,7 @@ def claims(numbers: dict) -> list[Claim]:
     known = bool(np.isfinite(after).all())
     pairs = [(gap, error)] + [_difference(after, before, numbers["validation_samples"])[:2]] * known
     slope, slope_error = _slope(numbers["gap"])
-    equal = all(same(*pair) for pair in pairs)
-    possible = all(abs(gap) - error <= SMALL for gap, error in pairs)
+    equal, wide = no_difference(pairs)
     claims.append(
         Claim(
             "C11.3",
@@ -326,7 +325,7 @@ def claims(numbers: dict) -> list[Claim]:
             ),
             f"in both a difference within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
             equal,
-            undecided=larger or ("" if equal or not possible else "narrower intervals than these"),
+            undecided=larger or wide,
             decides="; ".join(
                 f"{where} {gap:+.3f} ± {error:.2g}"
                 for where, (gap, error) in zip(("test", "validation"), pairs, strict=False)

@@ -234,7 +234,7 @@ def claims(numbers: dict) -> list[Claim]:
             decides=f"largest relative difference {difference:.0e}",
             source="Section 5, Eqs 15 to 17, preprint",
             choice="random layers",
-            settles="none: it is an identity",
+            settles="nothing: it is an identity",
         ),
         Claim(
             "E2.aligned",
@@ -278,7 +278,7 @@ def claims(numbers: dict) -> list[Claim]:
             and bool(creation["surrogate"][silent].any()),
             decides=f"exponent {creation['exponent']:.3f}, jump {1e3 * creation['jump']:+.2f} ms",
             choice="one neuron and one input weight",
-            settles="none: one example proves it",
+            settles="nothing: one example proves it",
         ),
     ]
 

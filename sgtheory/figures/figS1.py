@@ -237,7 +237,7 @@ def claims(numbers: dict) -> list[Claim]:
             decides=f"difference {on_same_path:.1e}; bias {relative[1]:.2f} of the norm of the mean",
             source="Section 3.2.2, a word on SGs in deterministic networks, preprint",
             choice="random nets of a few perceptrons",
-            settles="none: an identity, and examples of a bias",
+            settles="nothing: an identity, and examples of a bias",
         ),
         Claim(
             "C5.small",

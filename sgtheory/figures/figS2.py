@@ -16,7 +16,7 @@ from sgtheory.figures._classification import (
     accuracy_at_the_end,
     binomial_error,
     common_data,
-    same,
+    no_difference,
     scale,
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
@@ -197,8 +197,13 @@ def claims(numbers: dict) -> list[Claim]:
         pairs = zip(names, gaps, strict=True)
         return ", ".join(f"{SURROGATES[name][0]} {gap:+.3f} ± {error:.2g}" for name, (gap, error) in pairs)
 
-    def claim(number, kind, statement, mode, measured, expected, holds, possible, **more):
-        wide = "" if holds or not possible else f"narrower intervals than these of {len(numbers['seeds'])} seeds"
+    def lower(gaps, least):
+        """Whether all differences are falls by more than the error and ``least``, and what would decide it if not."""
+        fall = all(bool(gap < -max(error, least)) for gap, error in gaps)
+        possible = not fall and all(gap - error < -SMALL for gap, error in gaps)
+        return fall, f"narrower intervals than those of {len(numbers['seeds'])} seeds" * possible
+
+    def claim(number, kind, statement, mode, measured, expected, holds, wide, **more):
         return Claim(
             f"{prefix}{number}",
             f"{statement} ({LABELS[mode]}{'' if numbers['network'] == 'recurrent' else ' feed-forward'} network)",
@@ -225,8 +230,7 @@ def claims(numbers: dict) -> list[Claim]:
                 mode,
                 f"{numbers['scale']}. Validation accuracy: {compared(mode, SCALED)}",
                 f"differences within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
-                all(same(gap, error) for gap, error in between),
-                all(abs(gap) - error <= SMALL for gap, error in between),
+                *no_difference(between),
                 decides=differences(SCALED, between),
                 power=f"a difference of {max(error for _, error in between):.2g} would have been found",
                 settles="more seeds or epochs, in which a smaller difference would show",
@@ -240,8 +244,7 @@ def claims(numbers: dict) -> list[Claim]:
                 mode,
                 f"Validation accuracy: {compared(mode, UNSCALED)}",
                 f"with both surrogates a fall by more than the error and more than {SMALL}",
-                all(bool(gap < -max(error, SMALL)) for gap, error in lost),
-                all(gap - error < -SMALL for gap, error in lost),
+                *lower(lost, SMALL),
                 decides=differences(UNSCALED, lost),
                 settles="more seeds or epochs",
             )
@@ -255,8 +258,7 @@ def claims(numbers: dict) -> list[Claim]:
                 "Training accuracy averaged over all epochs, without minus with scaling: "
                 + ", ".join(f"{SURROGATES[pairs[name]][0]} {slower[mode, name][2]}" for name in pairs),
                 "with both surrogates lower by more than the error",
-                all(bool(gap < -error) for gap, error in lag),
-                all(gap - error < -SMALL for gap, error in lag),
+                *lower(lag, 0.0),
                 decides=differences(pairs, lag),
                 settles="more seeds or epochs",
             )

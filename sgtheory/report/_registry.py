@@ -140,6 +140,7 @@ TOPICS = {
             "Figure E3",
             "How robust training is to the steepness of the surrogate and to the escape function",
             "figE3",
+            also=("figE3_escape",),
         ),
         Topic(
             "E4",

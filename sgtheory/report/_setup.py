@@ -50,7 +50,7 @@ def _spike_matching() -> Claim:
         and all(abs(s / std - 1) < ERRORS / math.sqrt(2 * 200 * 200) for s in stds),
         decides=f"s.d. of the weights {', '.join(f'{s:.3f}' for s in stds)}",
         source="Section 8.4.1, Tables 2 and 3, preprint",
-        choice="none",
+        choice="nothing",
         settles="other values in the paper's tables",
     )
 

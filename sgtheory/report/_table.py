@@ -21,7 +21,7 @@ DETAILS = {
     "power": "power",
     "choice": "our choice",
     "source": "judged is",
-    "settles": "settled by",
+    "settles": "could change it",
     "scale": "scale",
     "command": "command",
 }

@@ -235,7 +235,7 @@ def claims_list(figures: dict[str, Drawn]) -> str:
                     ("power", "Power:"),
                     ("choice", "Our choice:"),
                     ("source", "Judged is:"),
-                    ("settles", "It would be settled by:"),
+                    ("settles", "Could change it:"),
                 )
                 if claim.get(key)
             ]

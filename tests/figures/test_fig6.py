@@ -95,7 +95,7 @@ def test_wide_intervals_decide_nothing():
 def test_a_fall_in_single_steps_only_is_said():
     (claim,) = (c for c in fig6.claims(fig6.measure(runs(windowed=(0.37, 0.38)))) if c.id == "C10.3")
     assert claim.verdict == "reproduced, with a qualification"
-    assert claim.qualification == "in single steps: of counts in 20 ms it falls by -3%"
+    assert claim.qualification == "in single steps: of counts in 20 ms it falls by -3 %"
     assert "fall 0.3 ± 0 (95 %); of counts in 20 ms (400 trials) 0.37" in claim.measured
     assert "fall -0.01 ± 0 (95 %)" in claim.measured
 

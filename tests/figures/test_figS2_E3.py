@@ -267,13 +267,13 @@ def claims_of(*args, **kwargs):
         (lambda beta, escape: 0.1 if beta > 5 else 0.2, set()),  # a decade is left
         (lambda beta, escape: 0.1 if beta == 10 else 0.13, {"E3.1", "E3.2"}),
         (lambda beta, escape: 0.1 if beta == 10 or not escape else 0.13, {"E3.2"}),
-        (lambda beta, escape: 0.11 if escape == "ErfEscape" else 0.1, {"E3.3"}),
+        (lambda beta, escape: 0.11 if escape == "ErfEscape" else 0.1, {"E3.4"}),
         (lambda beta, escape: 0.104 if escape == "ErfEscape" else 0.1, set()),
     ],
 )
 def test_e3_a_verdict_turns_when_the_records_do(distance, expected):
     claims = claims_of(distance)
-    assert [claim.id for claim in claims] == ["E3.1", "E3.2", "E3.3"]
+    assert [claim.id for claim in claims] == ["E3.1", "E3.2", "E3.4"]
     assert failing(claims) == expected
 
 
@@ -302,6 +302,27 @@ def test_e3_at_one_steepness_compares_escape_functions_alone():
     (claim,) = figE3.claims(figE3.measure(runs + stochastic))
     assert "Erf, sigma = 0.16 " in claim.measured
     assert "Erf, sigma = 0.2 " in claim.measured
+
+
+def test_e3_at_one_steepness_differences_are_drawn(tmp_path):
+    """For each escape function but the sigmoid a dot for each seed, in two panels."""
+    numbers = figE3.measure(sweep(lambda beta, escape: 0.2 if escape == "ErfEscape" else 0.1, betas=(10,)))
+    figure = figE3.draw(numbers)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["Erf", "Exponential"]
+    for axes in figure.axes:
+        first, second = (line for line in axes.lines if line.get_color() == "0.6")
+        np.testing.assert_allclose(first.get_xdata(), 1.0)
+        np.testing.assert_allclose(second.get_xdata(), 0.0, atol=1e-12)
+    assert len(save_figure("figE3_escape", figE3.draw, numbers, tmp_path)) == 3
+
+
+def test_e3_intervals_that_are_too_wide_decide_nothing():
+    runs = sweep(lambda beta, escape: 0.1, betas=(10,), seeds=(1, 2, 3))
+    for run in runs:
+        if run.config["task"]["escape"]["hidden"]["_target_"].endswith("ErfEscape"):
+            run.records.loc[run.records.metric == "van_rossum", "value"] *= (0.8, 1.0, 1.3)[run.config["seed"] - 1]
+    (claim,) = figE3.claims(figE3.measure(runs))
+    assert claim.verdict == "undecided at this scale"
 
 
 def test_e3_runs_that_cannot_be_drawn_are_refused():
