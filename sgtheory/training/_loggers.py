@@ -1,6 +1,5 @@
 """Where metrics go beside the records: nowhere, or to Weights & Biases."""
 
-import itertools
 import json
 import logging
 import math
@@ -8,7 +7,6 @@ import os
 import queue
 import shutil
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,11 +51,8 @@ SETTINGS = {
 class NoLogger:
     """Keeps to the records. A context manager: leaving it says that the run has ended."""
 
-    def replay(self, values: Mapping[tuple[int, str, str], float]) -> None:
-        """Records (epoch, metric, layer) of earlier parts of the run that goes on now."""
-
     def log(self, epoch: int, rows: list[tuple[str, str, float]]) -> None:
-        """One epoch of (metric, layer, value) rows."""
+        """One epoch of (metric, layer, value) rows; of a run that goes on, the earlier epochs come first."""
 
     def __enter__(self):
         return self
@@ -90,10 +85,6 @@ class WandbLogger(NoLogger):
         self.queue: queue.SimpleQueue = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._mirror, name="wandb", daemon=True)
         self.thread.start()
-
-    def replay(self, values):
-        for epoch, rows in itertools.groupby(values.items(), key=lambda item: item[0][0]):
-            self.log(epoch, [(metric, layer, value) for (_, metric, layer), value in rows])
 
     def log(self, epoch, rows):
         if rows and self.thread.is_alive():

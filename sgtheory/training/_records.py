@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,11 @@ class Records:
     def add(self, epoch: int, rows: Iterable[tuple[str, str, float]]) -> None:
         """Append (metric, layer, value) rows of one epoch; what is measured again replaces what was there."""
         self.values |= {(epoch, metric, layer): float(value) for metric, layer, value in rows}
+
+    def epochs(self) -> Iterator[tuple[int, list[tuple[str, str, float]]]]:
+        """Each epoch with its (metric, layer, value) rows."""
+        for epoch, items in itertools.groupby(self.values.items(), key=lambda item: item[0][0]):
+            yield epoch, [(metric, layer, value) for (_, metric, layer), value in items]
 
     def save(self, directory: Path) -> None:
         """Write records.csv; numbers keep all their digits."""

@@ -142,7 +142,8 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
     start = saved or 0
     if saved is not None:
         records.load(directory, before=start + hasattr(task, "start"))
-        logger.replay(records.values)
+        for epoch, rows in records.epochs():
+            logger.log(epoch, rows)
         log.info("%s: going on from epoch %d", name, start)
     began = last_save = time.monotonic()
     after = int(hasattr(task, "start"))
