@@ -11,8 +11,8 @@ from scipy import stats
 from sgtheory.claims import Claim
 from sgtheory.figures._output import panel_letter
 from sgtheory.figures._statistics import median_interval
-from sgtheory.neurons import LIFParameters, ScaledSigmoidDerivative, SigmoidDerivative, SuperSpike
-from sgtheory.theory import LIFObjective, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
+from sgtheory.neurons import ScaledSigmoidDerivative, SigmoidDerivative, SuperSpike
+from sgtheory.theory import LIF_NEURON, LIFObjective, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
 RESETS = ("next", "same")
 SURROGATES = {"matched": SigmoidDerivative, "scaled": ScaledSigmoidDerivative, "superspike": SuperSpike}
@@ -20,7 +20,6 @@ LABELS = {"matched": "matched, sigmoid'", "scaled": "sigmoid' / β", "superspike
 COLOURS = {0.0: "#008CA5", 0.25: "#5B8C3E", 0.5: "#A993C9", 1.0: "#B5483A"}
 SHARE_LABELS = {0.0: "detached", 1.0: "attached"}
 LAYERS = ("hidden", "output")
-NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3)
 KNOWN = 0.3  # a layer of a net is left out where the reference has a larger relative error
 GENTLE, STEEP = 10.0, 20.0
 LAGS = 20  # steps over which a change of the potential is followed
@@ -118,7 +117,7 @@ def measure(
     sizes = (inputs, hidden, outputs)
 
     def condition(variants, steepness, layers=sizes, duration=steps, reset="next", **options):
-        options = {"rate": rate, "neurons": replace(NEURON, reset=reset)} | options
+        options = {"rate": rate, "neurons": replace(LIF_NEURON, reset=reset)} | options
         objectives = [random_lif_objective(layers, duration, steepness, seed + net, **options) for net in range(nets)]
         made = {name: (kind(steepness), share) for name, (kind, share) in variants.items()}
         return objectives, _table([_compare(o, made, batches, reference_paths, paths, seed) for o in objectives])

@@ -11,10 +11,9 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._output import panel_letter
 from sgtheory.figures._statistics import median_interval
-from sgtheory.neurons import LIFParameters, SigmoidDerivative
-from sgtheory.theory import LIFObjective, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
+from sgtheory.neurons import SigmoidDerivative
+from sgtheory.theory import LIF_NEURON, LIFObjective, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
-NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3)
 KNOWN = 0.3  # a gradient is compared with references of at most this relative error
 AT_ONCE = 1000  # paths of an evaluation that are simulated together
 
@@ -111,7 +110,7 @@ def measure(
     for kind, beta in [*(("detached", b) for b in betas), *(("attached", b) for b in attached)]:
         arms = []
         for task in range(tasks):
-            neurons = replace(NEURON, reset_gradient=kind)
+            neurons = replace(LIF_NEURON, reset_gradient=kind)
             settings = {"neurons": neurons, "rate": rate}
             first = seed + task * nets
             starts = [
@@ -161,7 +160,7 @@ def _name(condition: dict) -> str:
     return f"beta = {condition['beta']:g}, {condition['reset']}"
 
 
-def _fall(condition: dict) -> np.ndarray:
+def advantage(condition: dict) -> np.ndarray:
     """By how much lower the expected loss is after the unbiased updates than after as many surrogate ones, in units of
     the latter; [net]."""
     surrogate, unbiased = (np.asarray(condition[f"after_{name}"])[0] for name in ("surrogate", "unbiased"))
@@ -191,7 +190,7 @@ def claims(numbers: dict) -> list[Claim]:
         f" learning rate {numbers['learning_rate']:g} falling to 0; medians over nets, 95 % bootstrap intervals"
     )
     detached = [c for c in conditions if c["reset"] == "detached"]
-    medians = [median_interval(_fall(c)) for c in detached]
+    medians = [median_interval(advantage(c)) for c in detached]
     last = {_name(c): np.asarray(c["exact"])[-1] / np.asarray(c["exact"])[0] for c in conditions}
     halted = {_name(c): np.asarray(c["surrogate"])[-1] / np.asarray(c["surrogate"])[0] for c in conditions}
     steepest = max(detached, key=lambda c: c["beta"])
@@ -203,7 +202,8 @@ def claims(numbers: dict) -> list[Claim]:
             "Where descent along surrogate gradients stops, the expected loss can still fall",
             "expected loss after unbiased updates below that after as many further surrogate ones: "
             + "; ".join(
-                f"{_name(c)}: {_text(_fall(c))}, in {(_fall(c) > 0).sum()} of {len(_fall(c))} nets" for c in conditions
+                f"{_name(c)}: {_text(advantage(c))}, in {(advantage(c) > 0).sum()} of {len(advantage(c))} nets"
+                for c in conditions
             )
             + "; the further surrogate updates lower it by "
             + ", ".join(_text(_rest(c)) for c in conditions)
@@ -215,7 +215,7 @@ def claims(numbers: dict) -> list[Claim]:
         ),
         Claim(
             "E6.stationary",
-            "It stops because the surrogate gradient vanishes there, not the exact one",
+            "Both gradients shrink on the way to the stop, and the surrogate one shrinks more",
             "length at the stop over that before training, surrogate / exact: "
             + "; ".join(f"{name} {_text(halted[name])} / {_text(last[name])}" for name in last),
             "surrogate gradients fall to a smaller part than exact ones (medians of all detached conditions)",
@@ -290,7 +290,7 @@ def draw(numbers: dict):
 def _draw_falls(axes, conditions, colours):
     rng = np.random.default_rng(0)
     for row, (condition, colour) in enumerate(zip(conditions, itertools.cycle(colours), strict=False)):
-        ratio = 1 - _fall(condition)
+        ratio = 1 - advantage(condition)
         axes.plot(ratio, row + rng.uniform(-0.2, 0.2, len(ratio)), ".", color=colour, markersize=5, alpha=0.7)
         middle, low, high = median_interval(ratio)
         axes.errorbar([middle], [row], xerr=[[middle - low], [high - middle]], fmt="D", color="0.1", markersize=4)

@@ -11,12 +11,11 @@ from sgtheory.claims import Claim
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._tree import branches, draw_branch, draw_tree, pattern_tree
 from sgtheory.lif import Noise, lif
-from sgtheory.neurons import LIFParameters, SigmoidDerivative, SigmoidEscape, Step
-from sgtheory.theory import Objective, SurrogateGradient, random_objective
+from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step
+from sgtheory.theory import SPIKE_MATCHING_NEURON, Objective, SurrogateGradient, random_objective
 from sgtheory.training import expand, prepare
 
-# the neurons of Figure 6, steepness of their escape noise in the hidden and the output layer (Tables 2, 3)
-SPIKING_NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, reset="same", dt=1e-3)
+# of the escape noise of the network of Figure 6, hidden and output layer (Tables 2, 3)
 SPIKING_BETAS = (10.0, 100.0)
 TRIALS_AT_ONCE = 8
 SPIKING = {"jacobian": ("spiking, random cotangents", "#B5483A"), "loss": ("spiking, L2 loss", "#6B4C9A")}
@@ -53,7 +52,7 @@ def _spiking_gradients(weights, inputs, cotangents, escapes, seed, trials) -> to
     spikes = inputs.expand(len(trials), -1, -1)
     for layer, (w, escape) in enumerate(zip(weights, escapes, strict=True)):
         noise = Noise(seed, stream=layer, samples=trials)
-        spikes, _ = lif(spikes @ w, SPIKING_NEURON, SigmoidDerivative(SPIKING_BETAS[0]), escape, noise)
+        spikes, _ = lif(spikes @ w, SPIKE_MATCHING_NEURON, SigmoidDerivative(SPIKING_BETAS[0]), escape, noise)
     gradients = [
         torch.autograd.grad(spikes, weights, cotangent.expand_as(spikes), retain_graph=True)
         for cotangent in cotangents(spikes.detach())

@@ -7,6 +7,7 @@ import numpy as np
 
 from sgtheory.claims import REPRODUCED, from_json
 from sgtheory.errors import UserError
+from sgtheory.figures.figE6 import advantage
 from sgtheory.files import atomic_path
 from sgtheory.report._ledger import Drawn, scale
 from sgtheory.report._registry import BEYOND, TOPICS
@@ -109,8 +110,7 @@ def _where_descent_stops(n: dict) -> str:
     falls = {}
     for c in n["conditions"]:
         if c["reset"] == "detached":
-            fall = 1 - np.asarray(c["after_unbiased"])[0] / np.asarray(c["after_surrogate"])[0]
-            falls[f"{c['beta']:g}"] = _percent(float(np.median(fall)))
+            falls[f"{c['beta']:g}"] = _percent(float(np.median(advantage(c))))
     return (
         "after surrogate descent, unbiased updates reach a loss lower than further surrogate ones by"
         f" {', '.join(falls.values())} at β = {', '.join(falls)} (medians)"

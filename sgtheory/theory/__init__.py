@@ -19,7 +19,7 @@ from sgtheory.theory._estimators import (
     SurrogateGradient,
     measure,
 )
-from sgtheory.theory._lif_net import LIFNet, LIFObjective, VanRossumLoss, random_lif_objective
+from sgtheory.theory._lif_net import LIF_NEURON, LIFNet, LIFObjective, VanRossumLoss, random_lif_objective
 from sgtheory.theory._line_integral import Circulation, Loop, circulation, riemann_sum
 from sgtheory.theory._loop_nets import (
     FieldNet,
@@ -67,6 +67,7 @@ from sgtheory.theory._stochad import (
 )
 
 __all__ = [
+    "LIF_NEURON",
     "SPIKE_MATCHING_NEURON",
     "SPIKE_TIME_NEURON",
     "TABLE_NETS",

@@ -244,10 +244,11 @@ class Jumps(Estimator):
             total = size.sum(-1, keepdim=True)
             possible = torch.where(total > 0, size, 1.0)
             chosen = torch.multinomial(possible, self.alternatives, replacement=True, generator=rng)
-            times = torch.where(size > 0, total / (self.alternatives * size), 0.0)
+            drawn = size.gather(1, chosen)
+            times = torch.where(drawn > 0, total / (self.alternatives * drawn), 0.0)
         value = objective.value(self._replay(objective, uniforms, chosen, rng))
         change = value - objective.value(path)  # [n, alternatives]
-        credit = torch.zeros_like(spikes).scatter_add(1, chosen, change) * times * weight
+        credit = torch.zeros_like(spikes).scatter_add(1, chosen, change * times) * weight
         credits = [part[:, None] for part in credit.split(net.groups, -1)]
 
         def credited(parameters):

@@ -15,7 +15,7 @@ from sgtheory.neurons import EscapeFunction, LIFParameters, SigmoidEscape
 from sgtheory.theory._checks import require_sizes, require_tensor
 from sgtheory.theory._perceptron import BernoulliNet, Objective
 
-NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3)
+LIF_NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3)
 RATE_PATHS = 64  # from which a firing rate is found
 
 
@@ -193,7 +193,7 @@ def random_lif_objective(
     beta: float,
     seed: int,
     *,
-    neurons: LIFParameters = NEURON,
+    neurons: LIFParameters = LIF_NEURON,
     recurrent: bool = False,
     rate: float = 0.05,
 ) -> LIFObjective:

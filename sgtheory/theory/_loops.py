@@ -26,6 +26,7 @@ from sgtheory.neurons import (
     SurrogateDerivative,
 )
 from sgtheory.theory._checks import require_sizes
+from sgtheory.theory._lif_net import LIF_NEURON
 from sgtheory.theory._line_integral import FEWEST_POINTS, Circulation, Loop, circulation
 from sgtheory.theory._loop_nets import (
     FieldNet,
@@ -36,7 +37,7 @@ from sgtheory.theory._loop_nets import (
 )
 from sgtheory.theory._perceptron import PerceptronNet
 
-SPIKE_MATCHING_NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3, dt=1e-3, reset="same")
+SPIKE_MATCHING_NEURON = replace(LIF_NEURON, reset="same")
 NETS = ("sigmoid", "perceptron", "stochastic_perceptron", "lif")
 MOST_STOCHASTIC_UNITS = 10  # all paths of spike patterns are listed at thousands of points at once
 ROUNDING = 1e-12  # of a sum of many numbers, relative to the integral of the absolute value
