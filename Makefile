@@ -12,13 +12,15 @@ READY := $(VENV)/ready
 NAME = $@$(addprefix _,$(filter $(PROFILES_$@),$(PROFILE)))
 PROFILES_fig6 := quick
 PROFILES_figE4 := quick
+PROFILES_figE5 := quick
 PROFILES_figE6 := quick
+PROFILES_figE7 := quick
 PROFILES_fig7 := paper
 PROFILES_figS2 := feedforward
 PROFILES_figE3 := escape
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
-BEYOND := figE4 figE6
+BEYOND := figE4 figE5 figE6 figE7
 TRAINED := fig6 fig7 figS2 figE3
 # what the numerical libraries take for the processor
 MACHINES := old middle new
@@ -47,7 +49,9 @@ figE1: ## bias and variance of every estimator over depth and steepness
 figE2: ## surrogate gradients against exact gradients of spike times
 theory: $(THEORY) ## all of these nine, without any training (about a minute)
 figE4: ## shall back-propagation pass through the reset? (5 minutes; PROFILE=quick: one)
+figE5: ## is bias reduction worth its cost? (10 minutes; PROFILE=quick: one)
 figE6: ## does surrogate descent stop at a minimum of the expected loss? (5 minutes; PROFILE=quick: one)
+figE7: ## is the mean surrogate gradient of spiking networks a gradient? (5 minutes; PROFILE=quick: one)
 
 $(THEORY) $(BEYOND): $(READY)
 	$(RUN) scripts/figure.py experiment=$(NAME) $(OVERRIDES)

@@ -14,23 +14,8 @@ from sgtheory.training import CONF
 
 SCRIPTS = CONF.parent / "scripts"
 TRAINED = ("fig6_quick",)
+PROFILED = ("figE7_quick", "figE6_quick", "figE5_quick", "figE4_quick")
 REDUCED = {
-    "figE6": (
-        "figure.betas=[10,20]",
-        "figure.attached=[]",
-        "figure.tasks=1",
-        "figure.updates=120",
-        "figure.further=60",
-        "figure.checkpoints=2",
-    ),
-    "figE4": (
-        "figure.betas=[5,10,20]",
-        "figure.shares=[0,0.25,1]",
-        "figure.rates=[0.1]",
-        "figure.depths=[2]",
-        "figure.nets=4",
-        "figure.batches=12",
-    ),
     "figE2": ("figure.dts=[5e-4,2e-4]", "figure.betas=[20,50]", "figure.creation_paths=64"),
     "figE1": ("figure.nets=8", "figure.samples=500", "figure.depths=[0,1,2]", "figure.betas=[2,5,20]"),
     "fig5": (
@@ -72,7 +57,7 @@ def measure_quickly(folder: Path, report: Callable[[str], None], jobs: int | Non
         report(f"{name} measured in {time.monotonic() - began:.0f} s")
 
     with ThreadPoolExecutor(jobs or os.cpu_count()) as pool:
-        for _ in pool.map(make, (*TRAINED, *REDUCED)):
+        for _ in pool.map(make, (*TRAINED, *PROFILED, *REDUCED)):
             pass
 
 

@@ -1,6 +1,6 @@
 """What the paper claims, where it does so, and which figures of this package measure it.
 
-A topic is C1 to C12 (the paper) or E1 to E6 (beyond it). The single claims of a topic, C3 or C3.averaging, belong to
+A topic is C1 to C12 (the paper) or E1 to E7 (beyond it). The single claims of a topic, C3 or C3.averaging, belong to
 the figure module that measures them, with statement, numbers and verdict; a topic only says where they come from.
 """
 
@@ -150,11 +150,25 @@ TOPICS = {
             "figE4",
         ),
         Topic(
+            "E5",
+            BEYOND,
+            "Figure E5",
+            "Whether reducing the bias of surrogate gradients is worth its cost",
+            "figE5",
+        ),
+        Topic(
             "E6",
             BEYOND,
             "Figure E6",
             "Whether descent along surrogate gradients stops at a minimum of the expected loss",
             "figE6",
+        ),
+        Topic(
+            "E7",
+            BEYOND,
+            "Figure E7",
+            "Whether the mean surrogate gradient of spiking networks is a gradient",
+            "figE7",
         ),
     )
 }

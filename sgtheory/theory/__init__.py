@@ -6,20 +6,31 @@ Everything is float64 and reproducible from a seed.
 from sgtheory.theory._agreement import Agreement, agreement, relative_error, squared_norm
 from sgtheory.theory._alignment import SPIKE_TIME_NEURON, DiscreteNets, SpikingNet, cosine, sign_agreement
 from sgtheory.theory._chain_rule import chain_rule_derivatives, perceptron_chain
+from sgtheory.theory._curl import PathField, likelihood_field, mean_circulation, mean_jacobians
 from sgtheory.theory._estimators import (
     BinaryConcrete,
+    ControlledScoreFunction,
     Estimator,
     Exact,
     FiniteDifferences,
     Jumps,
     Quality,
     ScoreFunction,
+    ShrunkScoreFunction,
     SmoothedStochAD,
     StochAD,
     SurrogateGradient,
     measure,
 )
-from sgtheory.theory._lif_net import LIF_NEURON, LIFNet, LIFObjective, VanRossumLoss, random_lif_objective
+from sgtheory.theory._lif_net import (
+    LIF_NEURON,
+    LIFNet,
+    LIFObjective,
+    SpikeCountLoss,
+    VanRossumLoss,
+    random_lif_objective,
+    side_by_side,
+)
 from sgtheory.theory._line_integral import Circulation, Loop, circulation, riemann_sum
 from sgtheory.theory._loop_nets import (
     FieldNet,
@@ -75,6 +86,7 @@ __all__ = [
     "Agreement",
     "BinaryConcrete",
     "Circulation",
+    "ControlledScoreFunction",
     "DiscreteNets",
     "Estimator",
     "Exact",
@@ -87,12 +99,15 @@ __all__ = [
     "Loop",
     "LoopIntegralSettings",
     "Objective",
+    "PathField",
     "PerceptronNet",
     "Quality",
     "RelaxedPerceptronNet",
     "ScoreFunction",
+    "ShrunkScoreFunction",
     "SigmoidNet",
     "SmoothedStochAD",
+    "SpikeCountLoss",
     "SpikeMatchingNet",
     "SpikeTrain",
     "SpikingNet",
@@ -114,7 +129,10 @@ __all__ = [
     "first_output",
     "gradient_field",
     "integrate_loop",
+    "likelihood_field",
     "loop_integral",
+    "mean_circulation",
+    "mean_jacobians",
     "measure",
     "pattern_probabilities",
     "perceptron_chain",
@@ -126,6 +144,7 @@ __all__ = [
     "relaxed_spike",
     "riemann_sum",
     "right_share",
+    "side_by_side",
     "sigmoid_net",
     "sign_agreement",
     "simulate_events",

@@ -17,7 +17,7 @@ import torch
 from sgtheory.errors import ParameterError, require_choice, require_count, require_positive, require_word
 from sgtheory.neurons import SurrogateDerivative, surrogate_spike
 from sgtheory.theory._checks import require_tensor
-from sgtheory.theory._perceptron import Objective, Path, PerceptronNet
+from sgtheory.theory._perceptron import Objective, Path, PerceptronNet, log_likelihood
 from sgtheory.theory._stochad import Combination, smoothed_bernoulli, stochastic_derivative, triple_of
 
 RUNS_AT_ONCE = 4096  # bounds the memory
@@ -186,11 +186,115 @@ class ScoreFunction(_PathEstimator):
 
     def on_paths(self, objective, path):
         path = [spikes if spikes.ndim == 3 else spikes[:, None] for spikes in path]
-        rewards = torch.stack(objective.consequences(path))  # [groups, n, paths]
+        rewards = self._rewards(objective, path)
+        return objective.gradients(lambda p: (rewards * objective.log_likelihood(p, path)).sum(0), len(path[0]))
+
+    def on_each_path(self, objective: Objective, path: Path) -> torch.Tensor:
+        """What each path of a ``path`` [n, paths, units] contributes to its average, [n, paths, n_parameters]."""
+        n, paths = path[0].shape[:2]
+        rewards = self._rewards(objective, path)
+        parameters = objective.parameters[..., None, :].expand(n, paths, -1).clone().requires_grad_()
+        value = (rewards * objective.log_likelihood(parameters, path)).sum()
+        return torch.autograd.grad(value, parameters)[0]
+
+    def _rewards(self, objective, path):
+        """What each group of each path is credited with, [groups, n, paths]."""
+        rewards = torch.stack(objective.consequences(path))
         if self.baseline:
             paths = rewards.shape[2]
             rewards = (rewards - rewards.mean(2, keepdim=True)) * (paths / (paths - 1))
-        return objective.gradients(lambda p: (rewards * objective.log_likelihood(p, path)).sum(0), len(path[0]))
+        return rewards
+
+
+@dataclass(frozen=True)
+class _WithSurrogate(_PathEstimator):
+    """The likelihood ratio with baseline, made better by back-propagation along the same paths."""
+
+    surrogate: SurrogateDerivative
+    paths: int = field(default=2, kw_only=True)
+
+    def __post_init__(self):
+        require_count(2, paths=self.paths)
+
+    def cost(self, net):
+        return 3.0 * self.paths
+
+
+@dataclass(frozen=True)
+class ControlledScoreFunction(_WithSurrogate):
+    """The likelihood ratio with the surrogate gradient as control variate (after Gu et al. 2016). Unbiased.
+
+    f(S) - E[f] is the sum over all spikes, in causal order, of D (S - p), where D = E[f | S = 1] - E[f | S = 0] given
+    the spikes before (Doob's decomposition). The control is this sum with credits c, df/dS by back-propagation, in
+    place of D. What it takes from the likelihood ratio is known, the sum of c dp, and is given back. To stay unbiased,
+    each path has the mean credits of the other paths, and the coefficient of the control by regression on these.
+
+    Args:
+        surrogate: surrogate derivative.
+        paths: average over this many paths, at least 2.
+    """
+
+    def on_paths(self, objective, path):
+        share = 1 / (self.paths - 1)
+        credit = [share * (c.sum(1, keepdim=True) - c) for c in self._credits(objective, path)]
+        expected = objective.probabilities(objective.parameters[..., None, :], path)
+        innovation = [(c * (s - p)).sum(-1) for c, s, p in zip(credit, path, expected, strict=True)]
+        control = torch.stack(innovation).flip(0).cumsum(0).flip(0)  # of what comes after, as the rewards
+        rewards = torch.stack(objective.consequences(path))  # [groups, n, paths]
+        rewards = (rewards - rewards.mean(2, keepdim=True)) * self.paths * share
+        explained, size = (rewards * control).sum(0), control.square().sum(0)
+        others = [total.sum(1, keepdim=True) - total for total in (explained, size)]
+        coefficient = torch.where(others[1] > 0, others[0] / others[1], 0.0)
+        left = rewards - coefficient * control
+
+        def controlled(parameters):
+            probabilities = objective.probabilities(parameters, path)
+            known = sum((c * p).sum(-1) for c, p in zip(credit, probabilities, strict=True))
+            return (left * log_likelihood(probabilities, path)).sum(0) + coefficient * known
+
+        return objective.gradients(controlled, len(path[0]))
+
+    def _credits(self, objective, path):
+        """df/dS of every spike of each path, back-propagated through all that follows; [n, paths, units] a group."""
+        spikes = [torch.zeros_like(s, requires_grad=True) for s in path]
+
+        def spike(group, x):
+            return surrogate_spike(*_beside(x, path[group]), self.surrogate.derivative) + spikes[group]
+
+        value = objective.value(objective.net.run(objective.parameters[..., None, :], objective.x, spike))
+        return torch.autograd.grad(value.sum(), spikes, allow_unused=True, materialize_grads=True)
+
+
+@dataclass(frozen=True)
+class ShrunkScoreFunction(_WithSurrogate):
+    """The likelihood ratio, shrunk towards the line along the surrogate gradient. Biased, with less variance.
+
+    For each weight matrix, u is the mean likelihood ratio over paths, s the mean surrogate gradient of the same paths,
+    and r = u - c s what is left beside its projection c s (c >= 0). The estimate is c s + (1 - v / |r|^2) r with v the
+    variance of u from its paths, and c s alone where v is larger: positive-part James-Stein.
+
+    Args:
+        surrogate: surrogate derivative.
+        paths: average over this many paths, at least 2.
+    """
+
+    def on_paths(self, objective, path):
+        unbiased = ScoreFunction(baseline=True, paths=self.paths).on_each_path(objective, path)
+        surrogate = SurrogateGradient(self.surrogate).on_paths(objective, path)
+        parts = [post * pre for post, pre in objective.net.shapes]
+        pairs = zip(unbiased.split(parts, -1), surrogate.split(parts, -1), strict=True)
+        return torch.cat([self._shrink(u, s) for u, s in pairs], -1)
+
+    def _shrink(self, unbiased, surrogate):
+        mean = unbiased.mean(1)
+        variance = unbiased.var(1).sum(-1) / self.paths
+        length = surrogate.square().sum(-1)
+        along = (mean * surrogate).sum(-1).clamp(min=0)
+        projection = torch.where(length > 0, along / length, 0.0)[:, None] * surrogate
+        rest = mean - projection
+        size = rest.square().sum(-1)
+        kept = torch.where(size > variance, 1 - variance / size, 0.0)
+        return projection + kept[:, None] * rest
 
 
 @dataclass(frozen=True)

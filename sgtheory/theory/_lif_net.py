@@ -5,7 +5,7 @@ In this view each estimator of :mod:`sgtheory.theory` works on them as it does o
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -85,13 +85,13 @@ class LIFNet(BernoulliNet):
         return [part.unflatten(-1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def run(self, parameters, x, spike):
-        """Spikes of every group for the input spikes ``x`` [steps, inputs]; see :func:`sgtheory.lif.lif`."""
+        """Spikes of every group for the input spikes ``x`` [..., steps, inputs]; see :func:`sgtheory.lif.lif`."""
         p, a_m, a_s = self.neurons, self.neurons.membrane_decay, self.neurons.synaptic_decay
         attached = float(p.reset_gradient == "attached") if self.reset_share is None else self.reset_share
         weights = [[None, None] for _ in self.sizes[1:]]
         for (layer, within), matrix in zip(self.owners, self.matrices(parameters), strict=True):
             weights[layer][within] = matrix
-        driven = torch.einsum("...oi,ti->t...o", weights[0][0], x)
+        driven = torch.einsum("...oi,...ti->t...o", weights[0][0], x)
         zeros = [torch.zeros_like(w[..., 0]) for w, _ in weights]  # [..., post]
         potential, current = list(zeros), list(zeros)
         on_the_way = [deque([zero] * p.delay) for zero in zeros]
@@ -123,7 +123,7 @@ class VanRossumLoss:
 
     Args:
         kernel: alpha.
-        target: spikes, [steps, outputs], float64.
+        target: spikes, [..., steps, outputs], float64.
     """
 
     kernel: PSPKernel
@@ -131,12 +131,28 @@ class VanRossumLoss:
 
     def __call__(self, spikes: torch.Tensor) -> torch.Tensor:
         """The loss in every step, [..., steps], of ``spikes`` [..., steps, outputs]."""
-        require_tensor(..., *self.target.shape, spikes=spikes)
-        steps = len(self.target)
+        require_tensor(..., *self.target.shape[-2:], spikes=spikes)
+        steps = self.target.shape[-2]
         alpha = torch.from_numpy(self.kernel.samples(steps))
         lag = torch.arange(steps)[:, None] - torch.arange(steps)
         filtered = (alpha[lag.clamp(min=0)] * (lag >= 0)) @ (spikes - self.target)
         return 0.5 * filtered.square().mean(-1)
+
+
+@dataclass(frozen=True)
+class SpikeCountLoss:
+    """Cross-entropy of the softmax of the spike counts, all of it in the last step.
+
+    Args:
+        target: 1 for the output neuron of the right class, else 0, [..., outputs], float64.
+    """
+
+    target: torch.Tensor
+
+    def __call__(self, spikes: torch.Tensor) -> torch.Tensor:
+        """The loss in every step, [..., steps], of ``spikes`` [..., steps, outputs]."""
+        last = -(self.target * spikes.sum(-2).log_softmax(-1)).sum(-1, keepdim=True)
+        return torch.cat([torch.zeros_like(spikes[..., 1:, 0]), last], -1)
 
 
 @dataclass(frozen=True)
@@ -146,7 +162,7 @@ class LIFObjective(Objective):
     Args:
         net: the network.
         parameters: where the gradient is taken, [n_parameters] or [n, n_parameters], float64.
-        x: input spikes, [steps, inputs], float64.
+        x: input spikes, [steps, inputs], float64; or [n, 1, steps, inputs], one for each set of parameters.
         output: the loss in every step [..., steps] of output spikes [..., steps, outputs], such as
             :class:`VanRossumLoss`; what it says of a step must not depend on later spikes. L is the sum over steps.
     """
@@ -155,7 +171,7 @@ class LIFObjective(Objective):
     output: Callable[[torch.Tensor], torch.Tensor] = field(kw_only=True)
 
     def _shapes(self):
-        return {"parameters": (..., self.net.n_parameters), "x": (self.net.steps, self.net.sizes[0])}
+        return {"parameters": (..., self.net.n_parameters), "x": (..., self.net.steps, self.net.sizes[0])}
 
     def output_spikes(self, path) -> torch.Tensor:
         """[..., steps, outputs]."""
@@ -185,6 +201,21 @@ class LIFObjective(Objective):
         path, _ = self.paths()
         probability = self.log_likelihood(parameters[..., None, :], path).sum(0).exp()
         return probability @ self.value(path)
+
+
+def side_by_side(objectives: list[LIFObjective]) -> LIFObjective:
+    """One objective with the parameters, the input and the target of each, for as many estimates as there are.
+
+    Net and loss are those of the first.
+    """
+    output = objectives[0].output
+    targets = torch.stack([objective.output.target for objective in objectives])[:, None]
+    return replace(
+        objectives[0],
+        parameters=torch.stack([objective.parameters for objective in objectives]),
+        x=torch.stack([objective.x for objective in objectives])[:, None],
+        output=replace(output, target=targets),
+    )
 
 
 def random_lif_objective(

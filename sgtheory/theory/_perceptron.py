@@ -162,6 +162,12 @@ class PerceptronNet(BernoulliNet):
         return path
 
 
+def log_likelihood(probabilities: Path, path: Path) -> torch.Tensor:
+    """log P of the spikes of every group, [groups, ...], from their firing probabilities."""
+    pairs = zip(probabilities, path, strict=True)
+    return torch.stack([torch.where(spikes > 0, p, 1 - p).log().sum(-1) for p, spikes in pairs])
+
+
 def first_output(spikes: torch.Tensor) -> torch.Tensor:
     """y, the spike of the first output unit."""
     return spikes[..., 0]
@@ -259,8 +265,7 @@ class Objective:
 
     def log_likelihood(self, parameters: torch.Tensor, path: Path) -> torch.Tensor:
         """log P of the spikes of every group given those before them, [groups, ...]; differentiable."""
-        probabilities = zip(self.probabilities(parameters, path), path, strict=True)
-        return torch.stack([torch.where(spikes > 0, p, 1 - p).log().sum(-1) for p, spikes in probabilities])
+        return log_likelihood(self.probabilities(parameters, path), path)
 
     def sample_paths(self, n: int, rng: torch.Generator) -> Path:
         """``n`` independent paths."""
@@ -268,7 +273,8 @@ class Objective:
 
     def deterministic_path(self) -> Path:
         """The one path of the net with a hard threshold, as a batch of one."""
-        return self.net.deterministic.simulate(self.parameters, self.x, self.net.uniforms((1,), torch.Generator()))
+        uniforms = self.net.uniforms((1,), torch.Generator())
+        return self.net.deterministic.simulate(self.parameters[..., None, :], self.x, uniforms)
 
     def gradients(self, function: Callable[[torch.Tensor], torch.Tensor], n: int) -> torch.Tensor:
         """Gradient of each of ``n`` numbers, [n, n_parameters]. ``function`` makes of parameters [n, 1, n_parameters],

@@ -26,6 +26,20 @@ SMALL = {
         "figure.betas=[5,20]",
         "figure.depths=[2]",
     ),
+    "figE5": (
+        "figure.nets=2",
+        "figure.class_nets=2",
+        "figure.betas=[10]",
+        "figure.gradient_budgets=[6,24]",
+        "figure.budgets=[6]",
+        "figure.class_budgets=[6]",
+        "figure.updates=2",
+        "figure.estimates=4",
+        "figure.paths=8",
+        "figure.reference_paths=20",
+        "figure.evaluation_paths=100",
+        "figure.steps=15",
+    ),
     "figE6": (
         "figure.nets=3",
         "figure.tasks=1",
@@ -35,9 +49,27 @@ SMALL = {
         "figure.further=2",
         "figure.checkpoints=2",
         "figure.batches=4",
+        "figure.networks=1",
+        "figure.network_updates=1",
+        "figure.network_paths=5",
+    ),
+    "figE7": (
+        "figure.nets=2",
+        "figure.betas=[10]",
+        "figure.ratios=[1]",
+        "figure.updates=2",
+        "figure.paths=128",
+        "figure.directions=2",
+        "figure.points=4",
+        "figure.steps=15",
+        "figure.networks=1",
+        "figure.network_updates=1",
+        "figure.network_trials=1",
+        "figure.network_points=4",
+        "figure.network_batches=2",
     ),
 }
-MINUTES = ("figE4", "figE6")  # not part of `make theory`
+MINUTES = ("figE4", "figE5", "figE6", "figE7")  # not part of `make theory`
 DRAWN_ELSEWHERE = ("fig1", "fig2", "fig3", "figS1", "figS3", "figE1")  # by test_theory_figures.py, from measure()
 
 

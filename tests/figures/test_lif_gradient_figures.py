@@ -1,13 +1,15 @@
-"""Figures E4 and E6: verdicts follow from the numbers, and turn with them."""
+"""Figures E4 to E7: verdicts follow from the numbers, and turn with them."""
 
 import copy
 import json
 
+import numpy as np
 import pytest
+import torch
 from conftest import ROOT
 
 from sgtheory.claims import from_json
-from sgtheory.figures import figE4, figE6
+from sgtheory.figures import figE4, figE5, figE6
 
 
 def published(name):
@@ -46,3 +48,53 @@ def test_what_surrogate_and_unbiased_gradients_reach_exchanged(one, other, lost)
     for condition in exchanged["conditions"]:
         condition[one], condition[other] = condition[other], condition[one]
     assert holds(figE6, exchanged) == holds(figE6, numbers) - {lost}
+
+
+def test_surrogate_and_likelihood_ratio_exchanged():
+    numbers = published("figE5")
+    assert holds(figE5, numbers) >= {"E5.error", "E5.control"}
+    for stages in numbers["gradients"]:
+        for quality in stages.values():
+            moments = quality["moments"]
+            moments["attached"], moments["likelihood"] = moments["likelihood"], moments["attached"]
+            moments["detached"] = moments["attached"]
+    assert "E5.error" not in holds(figE5, numbers)
+
+
+def test_a_control_variate_pays_if_it_halves_the_variance():
+    numbers = published("figE5")
+    for stages in numbers["gradients"]:
+        for quality in stages.values():
+            quality["moments"]["controlled"] = quality["moments"]["likelihood"] / 2
+    assert "E5.control" not in holds(figE5, numbers)
+
+
+def test_worth_follows_from_the_losses_that_are_reached():
+    numbers = published("figE5")
+    (before,) = [claim for claim in figE5.claims(numbers) if claim.id == "E5.worth"]
+    assert before.verdict == "undecided at this scale"
+    steep = numbers["training"]["matching"][-1]
+    for name in figE5.CORRECTED:
+        steep[name] = steep[name] / 10
+    assert "E5.worth" in holds(figE5, numbers)
+
+
+def test_the_error_in_direction_is_that_of_the_best_multiple():
+    rng = torch.Generator().manual_seed(0)
+    gradient = torch.randn(20, generator=rng, dtype=torch.float64)
+    estimates = 3 * gradient + 4 * torch.randn(4000, 20, generator=rng, dtype=torch.float64) + 1
+    moments = np.array(figE5._moments(estimates, gradient.expand(2, -1), unbiased=False))
+    errors = [
+        ((c * estimates - gradient).square().sum(1).mean() / gradient.square().sum()).item()
+        for c in np.linspace(0, 0.5, 501)
+    ]
+    assert figE5._direction_error(moments) == pytest.approx(min(errors), rel=1e-3)
+    assert figE5._squared_error(moments) == pytest.approx(
+        ((estimates - gradient).square().sum(1).mean() / gradient.square().sum()).item(), rel=1e-3
+    )
+
+
+def test_what_is_chosen_on_the_other_nets():
+    """Choice 0 has the least median without net 2, choice 1 without the others."""
+    values = np.array([[1.0, 1.0, 9.0], [2.0, 2.0, 2.0]])
+    assert figE5._leave_one_out(values).tolist() == [2.0, 2.0, 9.0]

@@ -13,7 +13,7 @@ from sgtheory.errors import UserError
 from sgtheory.report import find_figures, make_ledger, measure_quickly, provenance
 from sgtheory.report._ledger import Drawn, scale
 from sgtheory.report._provenance import command
-from sgtheory.report._quick import REDUCED, TRAINED, _run
+from sgtheory.report._quick import PROFILED, REDUCED, TRAINED, _run
 from sgtheory.report._registry import KNOWN, TOPICS
 from sgtheory.report._setup import setup_claims
 from sgtheory.training import CONF, Run
@@ -231,7 +231,7 @@ def test_provenance_names_what_was_made_and_how_to_make_it_again(tmp_path):
 
 def test_the_reduced_scale_covers_every_figure_without_training():
     untrained = {path.stem for path in CONF.glob("experiment/*.yaml") if "trained: false" in path.read_text()}
-    assert set(REDUCED) == untrained
+    assert {*REDUCED, *(name.removesuffix("_quick") for name in PROFILED)} == untrained
     for name, overrides in REDUCED.items():
         settings = OmegaConf.load(CONF / "experiment" / f"{name}.yaml").figure
         for override in overrides:
@@ -252,9 +252,9 @@ def test_the_reduced_scale_is_measured_from_nothing(monkeypatch, tmp_path):
         ("train.py", "-m", "experiment=fig6_quick"),
         ("figure.py", "experiment=fig6_quick", f"runs={folder}"),
     ]
-    assert {call[1] for call in calls[2:]} == {f"experiment={name}" for name in REDUCED}
+    assert {call[1] for call in calls[2:]} == {f"experiment={name}" for name in (*PROFILED, *REDUCED)}
     assert all(f"output={folder}" in call for call in calls[1:])
-    assert len(said) == len(REDUCED) + len(TRAINED)
+    assert len(said) == len(REDUCED) + len(PROFILED) + len(TRAINED)
 
 
 def test_a_script_that_fails_says_why(tmp_path, monkeypatch):

@@ -1,0 +1,68 @@
+"""The network of Figure 6 (Section 8.4.1, Tables 2 and 3), trained by back-propagation, for Figures E6 and E7."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from sgtheory.data import load_target
+from sgtheory.lif import Noise, lif
+from sgtheory.networks import fluctuation_driven_std
+from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step
+from sgtheory.theory import SPIKE_MATCHING_NEURON
+
+NEURONS, RATE = 200, 50.0  # in every layer; Hz of the input
+BETAS = (10.0, 100.0)  # of the escape noise, hidden and output
+LEARNING_RATES = (1.0, 1.5)  # hidden and output, of task=spike_matching task.output_rule=surrogate
+
+
+@dataclass(frozen=True)
+class MatchingNetwork:
+    """Frozen input and the picture as target, [time, neuron], and initial weights [2 x 200 x 200] as one vector."""
+
+    inputs: torch.Tensor
+    target: torch.Tensor
+    weights: torch.Tensor
+
+    @classmethod
+    def random(cls, seed: int) -> "MatchingNetwork":
+        """Of the package's own picture, float64."""
+        rng = torch.Generator().manual_seed(seed)
+        target = torch.from_numpy(np.ascontiguousarray(load_target().T)).double()
+        neuron = SPIKE_MATCHING_NEURON
+        inputs = (torch.rand(len(target), NEURONS, generator=rng) < RATE * neuron.dt).double()
+        sd = fluctuation_driven_std(1.0, NEURONS, RATE, neuron.tau_mem, neuron.tau_syn)
+        return cls(inputs, target, sd * torch.randn(2 * NEURONS**2, generator=rng, dtype=torch.float64))
+
+    def gradient(self, weights, beta_sg: float, noise: Noise, trials: int, deterministic: bool = False):
+        """Surrogate gradient of the L2 distance (Eq 24) over neurons, mean over trials, and that distance.
+
+        Args:
+            weights: of both layers, [2 x 200 x 200].
+            beta_sg: steepness of the surrogate derivative in both layers.
+            noise: source of the spikes; the layers take two adjacent streams.
+            trials: number of them.
+            deterministic: take the path of the hard threshold instead.
+        """
+        weights = weights.detach().requires_grad_()
+        escapes = [Step(), Step()] if deterministic else [SigmoidEscape(beta) for beta in BETAS]
+        spikes = self.inputs.to(weights).expand(trials, -1, -1)
+        for layer, (w, escape) in enumerate(zip(weights.view(2, NEURONS, NEURONS), escapes, strict=True)):
+            source = noise.at(stream=noise.stream + layer)
+            spikes, _ = lif(spikes @ w, SPIKE_MATCHING_NEURON, SigmoidDerivative(beta_sg), escape, source)
+        loss = 0.5 * (spikes - self.target.to(weights)).square().sum(1).mean()
+        (gradient,) = torch.autograd.grad(loss, weights)
+        return gradient, float(loss.detach())
+
+    def trained(
+        self, updates: int, trials: int, seed: int, deterministic: bool = False
+    ) -> tuple[torch.Tensor, list[float]]:
+        """Weights after plain descent along the surrogate gradient (float32, as in training), and the loss before each
+        update; see :meth:`gradient`."""
+        weights, losses = self.weights.float(), []
+        rates = torch.tensor(LEARNING_RATES).repeat_interleave(NEURONS**2)
+        for update in range(updates):
+            gradient, loss = self.gradient(weights, BETAS[0], Noise(seed, draw=update), trials, deterministic)
+            weights = weights - rates * gradient
+            losses.append(loss)
+        return weights.double(), losses
