@@ -442,8 +442,10 @@ def _draw_block(axes, numbers, block):
                 x, middle, [middle - low, high - middle], fmt=f"o{style}", color=colour, markersize=3, elinewidth=0.7
             )
             for field, marker in (("attached 1", "^"), (EXACT, "x")):
-                middle_one = _interval(_ratios(numbers, at, stage, field, block))[0]
-                axes.plot([side ** (1 + at)], [middle_one], marker, color=colour, markersize=4)
+                middle, low, high = _interval(_ratios(numbers, at, stage, field, block))
+                error = [[middle - low], [high - middle]]
+                x = [0.8 * side ** (1 + at) if field == EXACT else 1.25 * side ** (1 + at)]
+                axes.errorbar(x, [middle], error, fmt=marker, color=colour, markersize=4, elinewidth=0.4)
     axes.set(xscale="log", yscale="log", ylim=(0.8 * FLOOR, 2), xlabel="$β_{SG}$ / β")
     axes.set_xticks(ratios, [f"{r:g}" for r in ratios])
     axes.minorticks_off()
@@ -463,8 +465,8 @@ def _draw_terms(axes, numbers):
     axes.set_yticks(range(len(BLOCKS)), [BLOCK_LABELS[b] for b in BLOCKS], fontsize=6.5)
     axes.invert_yaxis()
     axes.set(xscale="log", xlabel="antisymmetric / symmetric part")
-    axes.set_title(f"where it comes from, β = {numbers['betas'][at]:g}", fontsize=7)
-    axes.legend(fontsize=5.5, loc="upper left")
+    axes.set_title(f"before training, β = {numbers['betas'][at]:g}", fontsize=7)
+    axes.legend(fontsize=5.5, loc="lower left")
 
 
 def _draw_loops(axes, numbers):
@@ -484,8 +486,10 @@ def _draw_loops(axes, numbers):
     axes.set(xscale="log", xlabel="radius of the loop", ylabel="circulation / area")
     axes.set_xticks(radii, [f"{radius:g}" for radius in radii])
     axes.minorticks_off()
-    axes.set_title(f"   one net, β = {loops['beta']:g}; band: Jacobian", fontsize=7)
-    axes.legend(fontsize=5.5)
+    axes.set_title(f"one net, β = {loops['beta']:g}", fontsize=7)
+    axes.fill_between([], [], color="0.7", alpha=0.5, label="Jacobian")
+    axes.set_ylim(top=1.5 * axes.get_ylim()[1])
+    axes.legend(fontsize=5.5, loc="upper left", ncols=2)
 
 
 def _draw_network(axes, numbers):
@@ -497,6 +501,6 @@ def _draw_network(axes, numbers):
     labels = [BLOCK_LABELS[b] for b in BLOCKS] + ["graded spikes\n(control)"]
     axes.set_yticks(range(len(labels)), labels, fontsize=6.5)
     axes.invert_yaxis()
-    axes.set(xscale="log", xlim=(0.8 * FLOOR, 3), xlabel="antisymmetric / symmetric part")
+    axes.set(xscale="log", xlim=(0.8 * FLOOR, 3), xlabel="antisym. / symmetric part")
     axes.set_title("network of Figure 6", fontsize=7)
-    axes.legend(fontsize=5.5, loc="upper left")
+    axes.legend(fontsize=5.5, loc="center right")

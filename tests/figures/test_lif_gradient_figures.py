@@ -9,7 +9,7 @@ import torch
 from conftest import ROOT
 
 from sgtheory.claims import from_json
-from sgtheory.figures import figE4, figE5, figE6
+from sgtheory.figures import figE4, figE5, figE6, figE7
 
 
 def published(name):
@@ -98,3 +98,31 @@ def test_what_is_chosen_on_the_other_nets():
     """Choice 0 has the least median without net 2, choice 1 without the others."""
     values = np.array([[1.0, 1.0, 9.0], [2.0, 2.0, 2.0]])
     assert figE5._leave_one_out(values).tolist() == [2.0, 2.0, 9.0]
+
+
+def test_surrogate_and_exact_gradient_exchanged():
+    numbers = published("figE7")
+    assert holds(figE7, numbers) == {"E7.curl", "E7.path", "E7.loops", "E7.network"}
+    for stages in numbers["small"]:
+        for fields in stages.values():
+            fields["detached 1"], fields["exact"] = fields["exact"], fields["detached 1"]
+    for stage in figE7.STAGES:
+        loop, network = numbers["loops"][stage], numbers["network"][stage]
+        loop["surrogate"], loop["exact"] = loop["exact"], loop["surrogate"]
+        network["between"], network["graded"] = network["graded"], network["between"]
+    assert not holds(figE7, numbers) & {"E7.curl", "E7.path", "E7.loops", "E7.network"}
+
+
+def test_the_jacobian_from_a_circle():
+    """Of a linear field; and of the gradient of sin(x) cos(2 y) at any radius no antisymmetric part."""
+    linear = torch.tensor([[1.0, 2.0], [-3.0, 0.5]], dtype=torch.float64)
+    plane, centre = torch.eye(2, dtype=torch.float64), torch.tensor([0.3, -0.2], dtype=torch.float64)
+
+    def around(field, radius):
+        return figE7._circle_jacobian(figE7._on_circle(field, centre, plane, radius, 16), radius)
+
+    torch.testing.assert_close(around(lambda at: linear @ at, 0.7), linear)
+    curved = around(
+        lambda at: torch.stack([at[0].cos() * (2 * at[1]).cos(), -2 * at[0].sin() * (2 * at[1]).sin()]), 0.7
+    )
+    torch.testing.assert_close(curved, curved.mT)
