@@ -1,4 +1,4 @@
-"""The network of Figure 6 (Section 8.4.1, Tables 2 and 3), trained by back-propagation, for Figures E6 and E7."""
+"""The network of Figure 6 (Section 8.4.1, Tables 2 and 3), trained by back-propagation."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import torch
 from sgtheory.data import load_target
 from sgtheory.lif import Noise, lif
 from sgtheory.networks import fluctuation_driven_std
-from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step
+from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import SPIKE_MATCHING_NEURON
 
 NEURONS, RATE = 200, 50.0  # in every layer; Hz of the input
@@ -34,35 +34,32 @@ class MatchingNetwork:
         sd = fluctuation_driven_std(1.0, NEURONS, RATE, neuron.tau_mem, neuron.tau_syn)
         return cls(inputs, target, sd * torch.randn(2 * NEURONS**2, generator=rng, dtype=torch.float64))
 
-    def gradient(self, weights, beta_sg: float, noise: Noise, trials: int, deterministic: bool = False):
-        """Surrogate gradient of the L2 distance (Eq 24) over neurons, mean over trials, and that distance.
+    def gradient(self, weights: torch.Tensor, noise: Noise, trials: int) -> tuple[torch.Tensor, float]:
+        """Surrogate gradient of the L2 distance (Eq 24) over neurons, mean over trials, and that distance; sigmoid' with
+        the steepness of the hidden noise in both layers.
 
         Args:
             weights: of both layers, [2 x 200 x 200].
-            beta_sg: steepness of the surrogate derivative in both layers.
             noise: source of the spikes; the layers take two adjacent streams.
             trials: number of them.
-            deterministic: take the path of the hard threshold instead.
         """
         weights = weights.detach().requires_grad_()
-        escapes = [Step(), Step()] if deterministic else [SigmoidEscape(beta) for beta in BETAS]
+        escapes = [SigmoidEscape(beta) for beta in BETAS]
         spikes = self.inputs.to(weights).expand(trials, -1, -1)
         for layer, (w, escape) in enumerate(zip(weights.view(2, NEURONS, NEURONS), escapes, strict=True)):
             source = noise.at(stream=noise.stream + layer)
-            spikes, _ = lif(spikes @ w, SPIKE_MATCHING_NEURON, SigmoidDerivative(beta_sg), escape, source)
+            spikes, _ = lif(spikes @ w, SPIKE_MATCHING_NEURON, SigmoidDerivative(BETAS[0]), escape, source)
         loss = 0.5 * (spikes - self.target.to(weights)).square().sum(1).mean()
         (gradient,) = torch.autograd.grad(loss, weights)
         return gradient, float(loss.detach())
 
-    def trained(
-        self, updates: int, trials: int, seed: int, deterministic: bool = False
-    ) -> tuple[torch.Tensor, list[float]]:
-        """Weights after plain descent along the surrogate gradient (float32, as in training), and the loss before each
-        update; see :meth:`gradient`."""
+    def trained(self, updates: int, trials: int, seed: int) -> tuple[torch.Tensor, list[float]]:
+        """Weights after plain descent along the mean surrogate gradient (float32, as in training), and the loss before
+        each update."""
         weights, losses = self.weights.float(), []
         rates = torch.tensor(LEARNING_RATES).repeat_interleave(NEURONS**2)
         for update in range(updates):
-            gradient, loss = self.gradient(weights, BETAS[0], Noise(seed, draw=update), trials, deterministic)
+            gradient, loss = self.gradient(weights, Noise(seed, draw=update), trials)
             weights = weights - rates * gradient
             losses.append(loss)
         return weights.double(), losses

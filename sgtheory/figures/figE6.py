@@ -10,14 +10,11 @@ import torch
 
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
-from sgtheory.figures._matching_network import BETAS, MatchingNetwork
 from sgtheory.figures._output import panel_letter
 from sgtheory.figures._statistics import median_interval
-from sgtheory.lif import Noise
 from sgtheory.neurons import SigmoidDerivative
-from sgtheory.theory import LIF_NEURON, ScoreFunction, SurrogateGradient, agreement, random_lif_objective, squared_norm
+from sgtheory.theory import LIF_NEURON, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
-BATCHES = 5  # parts of the paths of the network of Figure 6, from which the error of their mean follows
 KNOWN = 0.3  # a gradient is compared with references of at most this relative error
 
 
@@ -43,23 +40,6 @@ def _gradients(objective, surrogate, batches, paths, reference_paths, seed) -> d
     return {key: np.array(values) for key, values in found.items()}
 
 
-def _selection(seed: int, updates: int, trials: int, paths: int) -> dict[str, list[list[float]]]:
-    """Cosine of the surrogate gradient of the deterministic path to the mean over paths in the network of Figure 6,
-    before training and after training in either mode, by layer; what the noise of the mean takes is put back."""
-    network = MatchingNetwork.random(seed)
-    modes = {"stochastic": {"trials": trials}, "deterministic": {"trials": 1, "deterministic": True}}
-    found = {"before training": network.weights}
-    found |= {f"trained {mode}": network.trained(updates, seed=seed, **options)[0] for mode, options in modes.items()}
-    cosines = {}
-    for name, weights in found.items():
-        noises = [Noise(seed, 100, draw) for draw in range(BATCHES)]
-        each = [network.gradient(weights, BETAS[0], noise, paths // BATCHES)[0] for noise in noises]
-        one = network.gradient(weights, BETAS[0], noises[0], 1, deterministic=True)[0]
-        pairs = zip(one.chunk(2), torch.stack(each).chunk(2, -1), strict=True)
-        cosines[name] = [float(d @ m.mean(0) / d.norm()) / squared_norm(m) ** 0.5 for d, m in pairs]
-    return cosines
-
-
 def measure(
     inputs: int = 12,
     hidden: int = 8,
@@ -79,10 +59,6 @@ def measure(
     reference_paths: int = 500,
     evaluation_paths: int = 4000,
     checkpoints: int = 4,
-    networks: int = 3,
-    network_updates: int = 300,
-    network_trials: int = 10,
-    network_paths: int = 100,
     seed: int = 0,
 ) -> dict:
     """Train small nets of LIF neurons along the mean surrogate gradient until they stop, and go on in two ways: along
@@ -101,9 +77,6 @@ def measure(
         batches, reference_paths: averages and runs in each of them for the gradients at checkpoints.
         evaluation_paths: runs for each value of the expected loss.
         checkpoints: number of points before the switch at which losses and gradients are found.
-        networks: of Figure 6, for the deterministic path against the mean over paths.
-        network_updates, network_trials: of their training, and trials averaged in an update in stochastic mode.
-        network_paths: runs in the mean.
         seed: of everything.
     """
     made = []
@@ -146,7 +119,6 @@ def measure(
             )
         joined = {key: np.concatenate([arm[key] for arm in arms], axis=-1) for key in arms[0]}
         made.append({"reset": kind, "beta": beta, **joined})
-    cosines = [_selection(seed + k, network_updates, network_trials, network_paths) for k in range(networks)]
     return {
         "scale": f"{tasks} tasks x {nets} nets a condition, {updates} + {further} updates",
         "conditions": made,
@@ -156,7 +128,6 @@ def measure(
         "sizes": (inputs, hidden, outputs),
         "steps": steps,
         "learning_rate": learning_rate,
-        "network": {name: np.array([each[name] for each in cosines]) for name in cosines[0]},  # [network, layer]
     }
 
 
@@ -200,7 +171,6 @@ def claims(numbers: dict) -> list[Claim]:
     steepest = max(detached, key=lambda c: c["beta"])
     cosines = _known_cosine(steepest, "all")
     change = cosines[-1] - cosines[0]
-    network = {name: np.asarray(values).T for name, values in numbers["network"].items()}  # [layer, network]
     return [
         Claim(
             "E6.stops",
@@ -237,31 +207,13 @@ def claims(numbers: dict) -> list[Claim]:
             undecided="" if median_interval(change)[2] < 0 or median_interval(change)[0] > 0 else "more nets or paths",
             choice=choice + f"; references of relative error below {KNOWN:g}",
         ),
-        Claim(
-            "E6.network",
-            "In the network of Figure 6, training in deterministic mode turns the surrogate gradient of the "
-            "deterministic path away from the mean over paths",
-            "cosine, hidden / output weights: "
-            + "; ".join(
-                f"{name} {hidden.min():.2f} to {hidden.max():.2f} / {output.min():.2f} to {output.max():.2f}"
-                for name, (hidden, output) in network.items()
-            )
-            + f" (range over {len(next(iter(network.values()))[0])} networks)",
-            "trained in deterministic mode lower than before training in every network and both layers",
-            all(
-                (after < before).all()
-                for before, after in zip(network["before training"], network["trained deterministic"], strict=True)
-            ),
-            choice="plain descent along the L2 distance with the learning rates of task.output_rule=surrogate; "
-            "sigmoid' of steepness 10 in both layers, reset detached",
-        ),
     ]
 
 
 def draw(numbers: dict):
     """Loss on the way and after the switch; what each net gains; cosine and lengths along training."""
-    figure = plt.figure(figsize=(6.9, 4.8))
-    panels = figure.subplots(2, 3)
+    figure = plt.figure(figsize=(6.9, 5.4))
+    panels = figure.subplots(2, 2)
     at = np.asarray(numbers["checkpoints"])
     colours = ["#E6A532", "#C0504D", "#6B4C9A", "#008CA5", "#5B8C3E"]
     for condition, colour in zip(numbers["conditions"], itertools.cycle(colours), strict=False):
@@ -278,12 +230,12 @@ def draw(numbers: dict):
             panels[0, 0].plot([at[-1], end], [middle[-1], after[0]], line, color=colour, linewidth=0.8)
             panels[0, 0].errorbar([end], [after[0]], error, fmt=marker, color=colour, markersize=5, elinewidth=0.8)
         middle, low, high = np.array([median_interval(row) for row in _known_cosine(condition, "all")]).T
-        panels[0, 2].plot(at, middle, f"o{style}", color=colour, markersize=2.5)
-        panels[0, 2].fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
+        panels[1, 0].plot(at, middle, f"o{style}", color=colour, markersize=2.5)
+        panels[1, 0].fill_between(at, low, high, color=colour, alpha=0.12, linewidth=0)
         for key, line in (("surrogate", ":"), ("exact", "-")):
             length = np.asarray(condition[key])
             middle = np.median(length / length[0], axis=1)
-            panels[1, 0].plot(at, middle, line, color=colour)
+            panels[1, 1].plot(at, middle, line, color=colour)
     panels[0, 0].axvline(at[-1], color="0.7", linewidth=0.6)
     panels[0, 0].plot([], [], "s:", color="0.4", markersize=4, label="then surrogate")
     panels[0, 0].plot([], [], "*-", color="0.4", markersize=6, label="then unbiased")
@@ -292,17 +244,15 @@ def draw(numbers: dict):
     panels[0, 0].set_yticks(ticks, [f"{tick:g}" for tick in ticks])
     panels[0, 0].minorticks_off()
     _draw_falls(panels[0, 1], numbers["conditions"], colours)
-    panels[0, 2].set(xlabel="update", ylabel="cosine, surrogate to exact")
-    panels[1, 0].plot([], [], ":", color="0.4", label="surrogate gradient")
-    panels[1, 0].plot([], [], "-", color="0.4", label="exact gradient")
-    panels[1, 0].set(xlabel="update", ylabel="length / initial length", yscale="log")
-    panels[1, 0].legend(fontsize=6.5)
-    _draw_network(panels[1, 1], numbers["network"])
-    for axes, letter in zip(panels.flat, "ABCDE", strict=False):
+    panels[1, 0].set(xlabel="update", ylabel="cosine, surrogate to exact")
+    panels[1, 1].plot([], [], ":", color="0.4", label="surrogate gradient")
+    panels[1, 1].plot([], [], "-", color="0.4", label="exact gradient")
+    panels[1, 1].set(xlabel="update", ylabel="length / initial length", yscale="log")
+    panels[1, 1].legend(fontsize=6.5)
+    for axes, letter in zip(panels.flat, "ABCD", strict=True):
         panel_letter(axes, letter)
-    panels[1, 2].axis("off")
-    handles = [handle for axes in (panels[0, 0], panels[1, 1]) for handle in axes.get_legend_handles_labels()[0]]
-    panels[1, 2].legend(handles=handles, loc="center", fontsize=6.5)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=6.5)
     figure.supxlabel(
         "Does surrogate descent stop at a minimum of the expected loss? Median over nets, 95 % interval\n"
         f"({numbers['scale']})",
@@ -327,15 +277,3 @@ def _draw_falls(axes, conditions, colours):
     axes.set_yticks(range(len(conditions)), [f"β = {c['beta']:g}\n{c['reset']}" for c in conditions], fontsize=6.5)
     axes.invert_yaxis()
     axes.set(xlabel="loss, then unbiased / then surrogate")
-
-
-def _draw_network(axes, network):
-    for row, values in enumerate(network.values()):
-        for layer, (name, colour) in enumerate((("E: hidden weights", "#B5483A"), ("E: output weights", "#008CA5"))):
-            cosines = np.asarray(values)[:, layer]
-            at = np.full(len(cosines), row + 0.24 * (layer - 0.5))
-            axes.plot(cosines, at, "o", color=colour, markersize=4, alpha=0.8, label=None if row else name)
-    axes.set_yticks(range(len(network)), [name.replace(" ", "\n") for name in network], fontsize=6.5)
-    axes.invert_yaxis()
-    axes.set(xlabel="cosine, deterministic path to mean", xlim=(None, 1))
-    axes.set_title("network of Figure 6", fontsize=7)

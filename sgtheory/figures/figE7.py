@@ -131,7 +131,7 @@ def _network(network, weights, radius, points, batches, trials, seed) -> dict[st
     """The same parts as :func:`_parts` for the network of Figure 6, from circles in planes of surrogate gradients of
     single trials; between the layers also from half of the points, and with graded spikes."""
     size = NEURONS**2
-    singles = [network.gradient(weights, BETAS[0], Noise(seed, 100, k), 1)[0].view(2, size) for k in range(2)]
+    singles = [network.gradient(weights, Noise(seed, 100, k), 1)[0].view(2, size) for k in range(2)]
     planes = {}
     for layer, name in enumerate(("hidden", "output")):
         planes[name] = torch.zeros(2, 2, size, dtype=torch.float64)
@@ -141,7 +141,7 @@ def _network(network, weights, radius, points, batches, trials, seed) -> dict[st
 
     def spiking(batch):
         noise = Noise(seed, 200, batch)  # common to all points of a circle
-        return lambda at: network.gradient(at, BETAS[0], noise, trials)[0]
+        return lambda at: network.gradient(at, noise, trials)[0]
 
     found = {}
     for name, plane in planes.items():

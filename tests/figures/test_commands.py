@@ -49,9 +49,6 @@ SMALL = {
         "figure.further=2",
         "figure.checkpoints=2",
         "figure.batches=4",
-        "figure.networks=1",
-        "figure.network_updates=1",
-        "figure.network_paths=5",
     ),
     "figE7": (
         "figure.nets=2",
