@@ -35,8 +35,8 @@ class MatchingNetwork:
         return cls(inputs, target, sd * torch.randn(2 * NEURONS**2, generator=rng, dtype=torch.float64))
 
     def gradient(self, weights: torch.Tensor, noise: Noise, trials: int) -> tuple[torch.Tensor, float]:
-        """Surrogate gradient of the L2 distance (Eq 24) over neurons, mean over trials, and that distance; sigmoid' with
-        the steepness of the hidden noise in both layers.
+        """Surrogate gradient of the L2 distance (Eq 24) over neurons, mean over trials, and that distance; sigmoid'
+        with the steepness of the hidden noise in both layers.
 
         Args:
             weights: of both layers, [2 x 200 x 200].

@@ -9,7 +9,7 @@ import torch
 
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend
-from sgtheory.figures._matching_network import BETAS, NEURONS, MatchingNetwork
+from sgtheory.figures._matching_network import NEURONS, MatchingNetwork
 from sgtheory.figures._output import panel_letter
 from sgtheory.figures._statistics import median_interval
 from sgtheory.lif import Noise
@@ -63,7 +63,12 @@ def _parts(jacobians: torch.Tensor) -> dict[str, list[float]]:
         "output": (output, output.mT),
         "between": (jacobians[:, :k, k:], jacobians[:, k:, :k].mT),
     }
-    return {name: [squared_norm((a - b) / 2), squared_norm((a + b) / 2)] for name, (a, b) in pairs.items()}
+    return {name: _squares(a, b) for name, (a, b) in pairs.items()}
+
+
+def _squares(a: torch.Tensor, b: torch.Tensor) -> list[float]:
+    """Squared size of the mean of (a - b) / 2 and of (a + b) / 2 over batches, [batches, ...]."""
+    return [squared_norm((part / 2).reshape(len(part), -1)) for part in (a - b, a + b)]
 
 
 def _small(objective, beta, ratios, each, paths, batches, seed) -> dict[str, dict]:
@@ -158,7 +163,7 @@ def _planar(jacobians: list[torch.Tensor], off_diagonal: bool) -> list[float]:
     layers, of which each direction is one, or of the whole plane."""
     j = torch.stack(jacobians)
     a, b = (j[:, 0, 1], j[:, 1, 0]) if off_diagonal else (j, j.mT)
-    return [squared_norm((a - b) / 2), squared_norm((a + b) / 2)]
+    return _squares(a, b)
 
 
 def _graded(network):
