@@ -73,7 +73,11 @@ def test_layers_come_back_to_the_same_spikes(tmp_path, convolutions):
         assert (a.neuron, a.surrogate, a.escape) == (b.neuron, b.surrogate, b.escape)
 
 
-EACH = {"tau_mem": torch.rand(6) / 50 + 5e-3, "tau_syn": torch.rand(6) / 50 + 2e-3, "threshold": torch.rand(6) + 0.3}
+EACH = {
+    "tau_mem": torch.linspace(5e-3, 25e-3, 6),
+    "tau_syn": torch.linspace(20e-3, 3e-3, 6),
+    "threshold": torch.linspace(0.3, 1.2, 6),
+}
 
 
 @pytest.mark.parametrize("convolutions", [False, True])
