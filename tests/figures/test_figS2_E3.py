@@ -97,6 +97,15 @@ def test_s2_a_run_that_diverges_is_a_result(tmp_path):
     assert [claim.measured for claim in again] == [claim.measured for claim in claims.values()]
 
 
+def test_s2_divergence_of_an_unscaled_surrogate_says_nothing_of_scaled_ones():
+    runs = reset_runs(diverge=("SigmoidDerivative",))
+    first = next(run for run in runs if run.config["surrogate"]["_target_"].endswith("ScaledSuperSpike"))
+    changed = [replace(run, diverged_in=4) if run is first else run for run in runs]
+    for number in (0, 1):
+        before, after = (figS2.claims(figS2.measure(each))[number] for each in (runs, changed))
+        assert before == after
+
+
 def test_s2_of_a_scaled_surrogate_divergence_is_a_difference():
     assert failing(figS2.claims(figS2.measure(reset_runs(diverge=("SuperSpike",))))) >= {"C9.1", "C9.2"}
 
@@ -129,11 +138,11 @@ def test_s2_a_verdict_turns_when_the_records_do(changed, expected):
 
 
 def test_s2_the_error_is_pooled_over_the_pairs():
-    """Differences of the three seeds are 0, -j and -2j: s.d. 2j/2 = 0.02 in all 8 pairs; 16 degrees of freedom."""
+    """The three seeds differ by 0, -j and -2j: s.d. 2j/2 = 0.02 in all 4 scaled pairs; 8 degrees of freedom."""
     (pair, *_) = figS2._compare({"a": np.array([0.0, 0.2])}, {"a": np.zeros(2)}, 100).values()
     assert pair[1] == pytest.approx(12.706 * 0.1, rel=1e-3)
     claim = figS2.claims(figS2.measure(reset_runs(jitter=0.01)))[0]
-    assert f"difference +0.000 ± {2.120 * 0.02 / np.sqrt(3):.2g}" in claim.measured
+    assert f"difference +0.000 ± {2.306 * 0.02 / np.sqrt(3):.2g}" in claim.measured
     assert "95 %, 3 seeds, spread pooled" in claim.measured
 
 
