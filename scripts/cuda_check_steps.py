@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,7 +112,19 @@ def layers(report: Report) -> str:
     """Every layer with every option against the reference and the CPU backend; new tensors are filled with NaN."""
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # what PyTorch wants for deterministic products
     import torch
-    from cuda_cases import ESCAPES, LAYERS, NOISE, OPTIONS, SURROGATES, assert_same, fast, layer, run
+    from cuda_cases import (
+        ESCAPES,
+        LAYERS,
+        NOISE,
+        OPTIONS,
+        SURROGATES,
+        assert_same,
+        differing,
+        fast,
+        layer,
+        run,
+        use_precision,
+    )
 
     from sgtheory.lif import lif
 
@@ -121,6 +133,7 @@ def layers(report: Report) -> str:
 
     def computed_by(backend: str, device: str) -> Callable:
         def layer(inputs, parameters, surrogate, escape, noise, recurrent):
+            parameters = replace(parameters, **{name: one.to(device) for name, one in parameters.tensors.items()})
             recurrent = recurrent if recurrent is None else recurrent.to(device)
             found = lif(inputs.to(device), parameters, surrogate, escape, noise, recurrent, backend)
             return [tensor.cpu() for tensor in found]
@@ -128,20 +141,25 @@ def layers(report: Report) -> str:
         return layer
 
     reference, cpu, cuda = computed_by("reference", "cpu"), computed_by(ON_CPU, "cpu"), computed_by("cuda", "cuda")
-    names = ("feedforward", "dense", "convolution") if report.quick else tuple(LAYERS)
-    options = OPTIONS[1:2] if report.quick else OPTIONS
-    cases, steps = list(itertools.product(enumerate(options), enumerate(names))), 6 if report.quick else 24
+    names, options, steps = tuple(LAYERS), OPTIONS, 24
+    if report.quick:
+        names, options, steps = ("feedforward", "dense", "convolution"), OPTIONS[1:2], 6
+    cases = []
+    for i, (reset, reset_gradient, delay) in enumerate(options):
+        parameters = fast(threshold=0.8, reset=reset, reset_gradient=reset_gradient, delay=delay)
+        for j, name in enumerate(names):
+            cases.append((name, parameters, SURROGATES[(i + j) % len(SURROGATES)], ESCAPES[(i + j) % len(ESCAPES)]))
+    for name in names:
+        cases.append((name, differing(LAYERS[name][0][1], reset_gradient="attached"), SURROGATES[0], ESCAPES[1]))
     done, largest = 0, 0.0
-    for (i, (reset, reset_gradient, delay)), (j, name) in cases:
+    for name, *case in cases:
         if not report.has_time:
             break
-        surrogate, escape = SURROGATES[(i + j) % len(SURROGATES)], ESCAPES[(i + j) % len(ESCAPES)]
-        parameters = fast(threshold=0.8, reset=reset, reset_gradient=reset_gradient, delay=delay)
-        case = *layer(name, steps=steps), parameters, surrogate, escape
-        report.note(under_way=f"{name}, {parameters}, {surrogate}, {escape}")
-        expected = run(reference, *case)
-        assert_same(expected, run(cpu, *case))
-        largest = max(largest, assert_same(expected, run(cuda, *case), rounding=1e-5))
+        report.note(under_way=", ".join(map(str, (name, *case))))
+        given = *layer(name, steps=steps), *case
+        expected = run(reference, *given)
+        assert_same(expected, run(cpu, *given), rounding=1e-5)
+        largest = max(largest, assert_same(expected, run(cuda, *given), rounding=1e-5))
         done += 1
         report.note(cases=done, largest_gradient_error=largest)
     report.note(compared_with=f"backends reference and {ON_CPU}")
@@ -154,6 +172,11 @@ def layers(report: Report) -> str:
         arguments = fast(threshold=1.5), SURROGATES[0], ESCAPES[1], NOISE, recurrent
         for expected, found in zip(cpu(inputs, *arguments), cuda(inputs, *arguments), strict=True):
             assert torch.equal(expected, found), "a layer has other bits than on the CPU"
+    report.note(under_way="products of the backward pass on tensor cores")
+    use_precision("tf32x3")
+    case = *layer("convolution", steps=steps), fast(reset_gradient="attached")
+    report.note(gradient_error_tf32x3=assert_same(run(reference, *case), run(cuda, *case), rounding=1e-4))
+    use_precision("ieee")
     inputs, recurrent = (tensor.double() for tensor in layer("dense"))
     report.note(under_way="float64")
     arguments = inputs, fast(), SURROGATES[0], ESCAPES[1], NOISE, recurrent
@@ -342,6 +365,7 @@ def timing(report: Report) -> str:
     """Layers and the SHD net, beside loops over steps on the same GPU, the CPU, and other packages."""
     import benchmark
     from benchmark_cases import GPU_CASES, Case, conv_snn, lif_layer, peer_layer
+    from cuda_cases import use_precision
 
     cases = {f"lif, {name}": case for name, case in GPU_CASES["lif"].items()}
     cases |= {f"conv_snn, {name}": case for name, case in GPU_CASES["conv_snn"].items()}
@@ -351,6 +375,8 @@ def timing(report: Report) -> str:
     for package in ("sgtheory", "snntorch", "spikingjelly"):
         size = {"samples": 50, "steps": 350, "neurons": 1088}
         cases[f"dense layer, batch 50, {package}"] = Case(peer_layer, {"package": package, **size}, package=package)
+    tensor_cores = "conv_snn, deterministic, batch 400, tf32x3"
+    cases[tensor_cores] = GPU_CASES["conv_snn"]["deterministic, batch 400"]
     small = {"samples": 1, "steps": 3}
     benchmark.LEAST_SECONDS = 0 if report.quick else 1.0
     for name, case in cases.items():
@@ -361,6 +387,7 @@ def timing(report: Report) -> str:
         else:
             less = small | ({"channels": 280} if case.prepare is conv_snn else {"neurons": 20}) if report.quick else {}
             case = Case(case.prepare, case.arguments | less, once=case.once or report.quick)
+            use_precision("tf32x3" if name == tensor_cores else "ieee")
             report.note(**{name: benchmark.measure(case, "cuda")})
     found = {name: value["median_s"] for name, value in report.numbers.items() if isinstance(value, dict)}
     updates = {mode: f"conv_snn, {mode}, batch 400" for mode in MODES}

@@ -92,6 +92,13 @@ def differing(neurons, **options):
     return fast(tau_mem=tau_mem, tau_syn=tau_syn, threshold=sixty_fourths(40, 90, neurons, seed=8), **options)
 
 
+def use_precision(name):
+    """Of the products in the backward pass of recurrent layers, from now on."""
+    from sgtheory.lif.cuda import operators  # needs triton
+
+    operators.PRECISION = name
+
+
 def run(backend, inputs, recurrent, parameters, surrogate=SURROGATES[0], escape=SIGMOID, noise=NOISE):
     """Spikes, potentials, and gradients of a loss that both are part of."""
     leaves = [t.detach().requires_grad_() for t in (inputs, recurrent) if t is not None]

@@ -17,12 +17,13 @@ TYPES = {
     "f32": np.dtype("f4"),
     "pred": np.dtype("?"),
 }
-REGISTERS = {"p": "pred", "rs": "u16", "r": "u32", "rd": "u64"}
+REGISTERS = {"p": "pred", "rs": "u16", "r": "u32", "f": "u32", "rd": "u64"}
 BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "min": np.minimum}
 BINARY |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
 UNARY = {"neg": np.negative, "abs": np.abs, "not": np.invert, "ex2": np.exp2, "popc": np.bitwise_count}
 COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal}
 COMPARE |= {"gt": np.greater, "ge": np.greater_equal}
+UPPER_HALF = re.compile(r"\{ \.reg \.b32 tmp; mov\.b64 \{tmp, (%r\d+)\}, (%rd\d+); \}")
 INSTRUCTION = re.compile(r"(?:@(!?)(%p\d+)\s+)?([a-z][\w.]*)\s*(.*);")
 
 
@@ -31,7 +32,7 @@ class Violation(Exception):
 
 
 class SharedMemory:
-    """Words of 4 bytes; remembers which warps have read and written each of them since the last barrier."""
+    """Remembers which warps have read and written each byte since the last barrier."""
 
     def __init__(self, size, threads):
         self.bytes = np.zeros(-(-size // 16) * 16, np.uint8)
@@ -39,7 +40,7 @@ class SharedMemory:
         self.barrier()
 
     def barrier(self):
-        self.readers, self.writers = np.zeros((2, len(self.bytes) // 4), np.uint64)
+        self.readers, self.writers = np.zeros((2, len(self.bytes)), np.uint64)
 
     def locate(self, address, dtype, active):
         at = address[active].astype(np.int64)
@@ -48,13 +49,13 @@ class SharedMemory:
         return at // dtype.itemsize
 
     def watch(self, at, dtype, active, others, mine):
-        """Words that ``others`` saw and that no barrier separates from this access are a race."""
-        words = at * dtype.itemsize // 4
-        if np.any(others[words] & ~self.warp[active]):
+        """Bytes that ``others`` saw and that no barrier separates from this access are a race."""
+        warp = self.warp[active]
+        others, mine = (seen.reshape(-1, dtype.itemsize) for seen in (others, mine))
+        if np.any(others[at] & ~warp[:, None]):
             raise Violation("a race between warps in shared memory")
-        np.bitwise_or.at(mine, words, self.warp[active])
-        if dtype.itemsize == 8:
-            np.bitwise_or.at(mine, words + 1, self.warp[active])
+        for byte in range(dtype.itemsize):
+            np.bitwise_or.at(mine[:, byte], at, warp)
 
     def load(self, address, dtype, active):
         at = self.locate(address, dtype, active)
@@ -126,6 +127,7 @@ def parse(ptx):
         if line.endswith(":"):
             labels[line[:-1]] = len(code)
         elif line and not line.startswith("."):
+            line = UPPER_HALF.sub(r"mov.b64 {_, \1}, \2;", line)
             negated, predicate, name, operands = INSTRUCTION.fullmatch(line).groups()
             code.append((bool(negated), predicate, name.split("."), re.findall(r"\{.*?\}|\[.*?\]|[^\s,]+", operands)))
     return code, labels

@@ -139,7 +139,9 @@ def forward_kernel(
 
 
 @triton.jit
-def transposed_recurrent(signal, row, position, channel, weight, positions, channels, KERNEL: tl.constexpr):
+def transposed_recurrent(
+    signal, row, position, channel, weight, positions, channels, KERNEL: tl.constexpr, PRECISION: tl.constexpr
+):
     """For every presynaptic neuron the sum over postsynaptic neurons of weight times signal, in a fixed order.
 
     ``signal`` is [row, channel post], rows being positions of one or several samples, ``weight`` is
@@ -158,7 +160,7 @@ def transposed_recurrent(signal, row, position, channel, weight, positions, chan
             shifted = tl.gather(signal, source.reshape(ROWS * CHUNK), 0).reshape(ROWS, CHUNK)
             at = (tap * channels + post)[:, None] * channels + channel[None, :]
             w = tl.load(weight + at, (post < channels)[:, None] & (channel < channels)[None, :], 0.0)
-            total = tl.dot(tl.where(exists, shifted, 0.0), w, total, input_precision="ieee")
+            total = tl.dot(tl.where(exists, shifted, 0.0), w, total, input_precision=PRECISION)
     return total
 
 
@@ -168,7 +170,7 @@ def backward_kernel(
     batch, steps, positions, channels,
     a_m, a_s, gain, theta, numbers, beta, scale,
     SAME: tl.constexpr, ATTACHED: tl.constexpr, DELAY: tl.constexpr, SURROGATE: tl.constexpr, KERNEL: tl.constexpr,
-    SAMPLES: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr,
+    SAMPLES: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradient for the input from those for spikes and potentials, in reverse time, of SAMPLES samples at a time.
 
@@ -199,7 +201,7 @@ def backward_kernel(
         g_x = g_later if DELAY else g_i
         tl.store(out + at, g_x, inside)
         if KERNEL > 0:
-            g_s += transposed_recurrent(g_x, row, position, channel, weight, positions, channels, KERNEL)
+            g_s += transposed_recurrent(g_x, row, position, channel, weight, positions, channels, KERNEL, PRECISION)
         if ATTACHED:
             lost = a_m * u
             if not SAME:

@@ -19,6 +19,8 @@ BLOCK = 256  # neurons that a program follows through time if there is no recurr
 CHANNELS_OF_A_WORD = (4, 8, 16, 32, 64)  # spikes of one position as bits
 ROWS = 16  # positions x samples that a program of the recurrent backward pass has at least; tl.dot takes no fewer
 
+PRECISION = "ieee"  # of the products of the recurrent backward pass; "tf32x3" takes tensor cores: see docs/cuda.md
+
 # A surrogate that the kernels do not know; it cannot pass through an operator, which takes tensors and numbers only.
 unfused_surrogate = ContextVar("surrogate of the forward pass under way")
 
@@ -121,7 +123,7 @@ def lif_backward(
                 out_numbers if to_numbers else None,
                 batch, steps, positions, channels, *constants, numbers, beta, scale,
                 SAME=same, ATTACHED=attached, DELAY=delay, SURROGATE=int(kind), KERNEL=taps,
-                SAMPLES=samples, POSITIONS=rows, CHANNELS=block,
+                SAMPLES=samples, POSITIONS=rows, CHANNELS=block, PRECISION=PRECISION,
                 # 8 neurons per thread, 16 of large layers, with registers for four programs on a multiprocessor; one
                 # stage: loads stay where the program has them
                 num_warps=max(1, min(8 if positions == 1 else 4, tile // 256), min(32, tile // 512)),
