@@ -12,6 +12,7 @@ import statistics
 import sys
 
 import torch
+from scipy.stats import t
 
 from sgtheory.command import parse, report_errors
 from sgtheory.data import open_dataset
@@ -89,8 +90,9 @@ class Network:
 def main(arguments: list[str]) -> None:
     (folder,), given = parse(__doc__, ARGUMENTS, SETTINGS, arguments)
     for key, value in given.items():
-        if not value.isdecimal() or not int(value):
-            raise UserError(f"{key}={value} is not a whole number of at least 1")
+        least = 2 if key == "seeds" else 1
+        if not value.isdecimal() or int(value) < least:
+            raise UserError(f"{key}={value} is not a whole number of at least {least}")
     seeds, epochs, samples = (int(given.get(*setting.split("="))) for setting in SETTINGS)
     data = open_dataset("shd", folder)
     labels = [torch.as_tensor(part.labels) for part in (data.train, data.test)]
@@ -112,7 +114,9 @@ def main(arguments: list[str]) -> None:
                 kind = "learnt" if learn else "equal"
                 print(f"{mode}, {kind}, seed {seed}: {accuracy:.3f}, {rate:.0f} Hz{spread}", flush=True)
         gains = [accuracies[True, seed] - accuracies[False, seed] for seed in range(1, seeds + 1)]
-        print(f"{mode}: learnt minus equal {statistics.mean(gains):+.3f}, seeds {min(gains):+.3f} to {max(gains):+.3f}")
+        mean, width = statistics.mean(gains), t.ppf(0.975, seeds - 1) * statistics.stdev(gains) / seeds**0.5
+        interval = f"{mean - width:+.3f} to {mean + width:+.3f}"
+        print(f"{mode}: learnt minus equal {mean:+.3f} (95 % interval {interval}, t, n = {seeds})", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from sgtheory.lif._layer import BACKENDS, leaky_readout, lif
 from sgtheory.lif._module import LIF
 from sgtheory.lif._network import Layer, Readout, network_activity, spiking_network
 from sgtheory.lif._noise import Noise
+from sgtheory.lif._state import State
 from sgtheory.lif.cpu.memory import empty_cache
 from sgtheory.lif.cpu.synapses import (
     filter_cascade,
@@ -27,6 +28,7 @@ __all__ = [
     "Layer",
     "Noise",
     "Readout",
+    "State",
     "cuda_available",
     "empty_cache",
     "filter_cascade",

@@ -9,6 +9,7 @@ import torch
 from sgtheory.errors import ParameterError, UserError, require_choice, require_kind, require_number
 from sgtheory.lif import _reference
 from sgtheory.lif._noise import Noise
+from sgtheory.lif._state import State
 from sgtheory.lif.cpu import backend as cpu
 from sgtheory.lif.cuda import backend as cuda
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
@@ -50,7 +51,8 @@ def lif(
     recurrent: torch.Tensor | None = None,
     backend: str = "auto",
     potential: bool = True,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+    state: State | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None] | tuple[torch.Tensor, torch.Tensor | None, State]:
     """A layer of leaky integrate-and-fire neurons in discrete time (Eqs 18-23; see :class:`LIFParameters`).
 
     Forward, S[n] = [U[n] - theta > q], where q = 0 for the deterministic neuron and a random threshold for escape
@@ -72,10 +74,12 @@ def lif(
             ``"auto"``: the fastest one that is there for the device and type of ``inputs``. On a GPU that is the
             reference for float64, and with a warning for a layer that is too large for the kernels.
         potential: whether U is returned; without it a layer takes less time and memory.
+        state: where to start from, ``State()`` at the beginning of a sequence that is computed in pieces.
 
     Returns:
         spikes: S[n], 0 or 1, shape and dtype of ``inputs``, differentiable.
         potential: U[n], same shape, differentiable, or None. S[n] and the reset pass their own gradients.
+        state: after the last step, if ``state`` was given.
 
     Raises:
         ParameterError: for inputs of another shape or type, missing noise, recurrent weights that do not fit or are
@@ -112,13 +116,23 @@ def lif(
     chosen = within_limits(backend, chosen, [(inputs, recurrent)])
     refuse_transforms(chosen)
     run = IMPLEMENTATIONS[chosen].layer
-    return run(inputs, parameters, surrogate, escape, noise, recurrent, potential)
+    if state is None:
+        return run(inputs, parameters, surrogate, escape, noise, recurrent, potential)
+    require_kind(State, state=state)
+    noise = noise.at(first_step=noise.first_step + state.step)
+    start = state.values(inputs[:, 0])
+    spikes, u, end = run(inputs, parameters, surrogate, escape, noise, recurrent, potential, start)
+    return spikes, u, state.after(inputs.shape[1], end)
 
 
 @without_autocast
 def leaky_readout(
-    inputs: torch.Tensor, parameters: LIFParameters, initial: float = 0.0, backend: str = "auto"
-) -> torch.Tensor:
+    inputs: torch.Tensor,
+    parameters: LIFParameters,
+    initial: float = 0.0,
+    backend: str = "auto",
+    state: State | None = None,
+) -> torch.Tensor | tuple[torch.Tensor, State]:
     """Membrane potentials of units that never spike (readout units, Section 8.4.2).
 
     I and U as in :class:`LIFParameters` without reset, U[0] = ``initial``.
@@ -128,9 +142,11 @@ def leaky_readout(
         parameters: time constants, numbers or one for each unit, and delay; threshold and reset have no meaning here.
         initial: U[0].
         backend: as in :func:`lif`.
+        state: as in :func:`lif`; ``State()`` starts from ``initial``.
 
     Returns:
-        U[1] ... U[time], [batch, time, unit], differentiable.
+        potentials: U[1] ... U[time], [batch, time, unit], differentiable.
+        state: after the last step, if ``state`` was given.
     """
     _check_inputs(inputs)
     require_kind(LIFParameters, parameters=parameters)
@@ -139,7 +155,12 @@ def leaky_readout(
         raise ParameterError("inputs", list(inputs.shape), "must have the shape [batch, time, unit]")
     parameters.require_neurons(inputs.shape[2], inputs.device)
     chosen = within_limits(backend, checked_backend(inputs, backend), [(inputs, None)])
-    return IMPLEMENTATIONS[chosen].readout(inputs, parameters, initial)
+    run = IMPLEMENTATIONS[chosen].readout
+    if state is None:
+        return run(inputs, parameters, initial)
+    require_kind(State, state=state)
+    potentials, end = run(inputs, parameters, initial, state.values(inputs[:, 0], initial))
+    return potentials, state.after(inputs.shape[1], end)
 
 
 def checked_backend(inputs: torch.Tensor, backend: str) -> str:

@@ -11,6 +11,7 @@ from sgtheory.lif._convolution import convolve
 from sgtheory.lif._graphs import outside_graphs
 from sgtheory.lif._layer import DETERMINISTIC, lif
 from sgtheory.lif._noise import Noise
+from sgtheory.lif._state import State
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
 NEURON = ("tau_mem", "tau_syn", "threshold")  # what may differ between neurons, and be learnt
@@ -116,14 +117,19 @@ class LIF(torch.nn.Module):
         learnt = {name: getattr(self, f"log_{name}").exp() for name in self._learnt}
         return replace(self._given, **learnt, **{name: getattr(self, name) for name in self._fixed})
 
-    def forward(self, inputs: torch.Tensor, noise: Noise | None = None) -> torch.Tensor:
+    def forward(
+        self, inputs: torch.Tensor, noise: Noise | None = None, state: State | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, State]:
         """Spikes [batch, time, post] from inputs [batch, time, pre], or with positions as the last axis of both.
 
         Args:
             inputs: of the type of the weights, or spikes as whole numbers (uint8) or truth values.
             noise: in place of the layer's own, which then stays where it is.
+            state: as in :func:`lif`; the state after the last step is then returned as well. With escape noise, the
+                pieces of a sequence need ``noise``, the same for all: the layer's own is another draw in every call.
 
         Raises:
+            ParameterError: for a state without noise where there is escape noise.
             UserError: for a call of checkpointing within the backward pass, which would take another draw.
         """
         require_kind(torch.Tensor, inputs=inputs)
@@ -137,11 +143,12 @@ class LIF(torch.nn.Module):
         else:
             weighted = convolve(inputs, self.weight, self.stride, self.padding)
         if noise is None and not isinstance(self.escape, Step):
+            if state is not None:
+                raise ParameterError("noise", None, "must be given with a state, the same for all pieces of a sequence")
             noise = self._next_noise()
-        spikes, _ = lif(
-            weighted, self.neuron, self.surrogate, self.escape, noise, self.recurrent, self.backend, potential=False
-        )
-        return spikes
+        neuron = self.neuron, self.surrogate, self.escape
+        spikes, _, *after = lif(weighted, *neuron, noise, self.recurrent, self.backend, potential=False, state=state)
+        return (spikes, *after) if after else spikes
 
     @outside_graphs  # a graph would be compiled for every draw
     def _next_noise(self) -> Noise:

@@ -15,6 +15,7 @@ from sgtheory.lif._layer import (
     without_autocast,
 )
 from sgtheory.lif._noise import Noise
+from sgtheory.lif._state import State
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
 
@@ -73,7 +74,8 @@ def spiking_network(
     noise: Noise | None = None,
     backend: str = "auto",
     recompute: bool = False,
-) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    state: Sequence[State] | None = None,
+) -> tuple[torch.Tensor, list[torch.Tensor]] | tuple[torch.Tensor, list[torch.Tensor], list[State]]:
     """Spikes through convolutional LIF layers to readout units (Section 8.4.2).
 
     Layer l draws its noise from stream ``noise.stream + l``. Each layer is :func:`sgtheory.lif.lif` of the convolution
@@ -92,10 +94,13 @@ def spiking_network(
             stores potentials once, spikes as events.
         recompute: do not store potentials and spikes but compute them again for the backward pass: a tenth more time,
             memory that does not grow with the number of samples (compiled backend).
+        state: where to start from, one for each layer and one for the readout; ``[State()] * (len(layers) + 1)`` at the
+            beginning of a sequence that is computed in pieces.
 
     Returns:
         potentials: U[1] ... U[time] of the readout units, [batch, time, unit], differentiable.
         counts: spikes of each neuron summed over time, one [batch, channel, position] for each layer, differentiable.
+        state: after the last step, if ``state`` was given.
 
     Raises:
         ParameterError: for inputs or weights of the wrong type, shape or device, for missing noise, and on the CPU also
@@ -107,7 +112,27 @@ def spiking_network(
     refuse_transforms(chosen)
     inputs, shapes, noise = _checked(inputs, layers, weights, recurrent, readout, readout_weight, noise)
     run = IMPLEMENTATIONS[within_limits(backend, chosen, _as_layers(shapes, recurrent, readout_weight))].network
-    return run(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, True, recompute)
+    arguments = inputs, layers, weights, recurrent, readout, readout_weight
+    if state is None:
+        return run(*arguments, noise, shapes, True, recompute)
+    starts = _starts(state, inputs, shapes, readout, readout_weight)
+    noise = noise.at(first_step=noise.first_step + state[0].step)
+    potentials, counts, ends = run(*arguments, noise, shapes, True, recompute, starts)
+    return potentials, counts, [s.after(inputs.shape[1], end) for s, end in zip(state, ends, strict=True)]
+
+
+def _starts(state, inputs, shapes, readout, readout_weight) -> list[list[torch.Tensor]]:
+    """The values of the states of every layer and of the readout."""
+    of_step = [*shapes[1:], (len(readout_weight),)]
+    if not isinstance(state, Sized) or len(state) != len(of_step):
+        raise ParameterError("state", type(state), f"must be a list of {len(of_step)}, for each layer and the readout")
+    for index, one in enumerate(state):
+        require_kind(State, **{f"state[{index}]": one})
+        if one.step != state[0].step:
+            raise ParameterError(f"state[{index}].step", one.step, f"must be {state[0].step} like that of state[0]")
+    initial = [0.0] * (len(of_step) - 1) + [readout.initial]
+    steps = [readout_weight.new_empty((len(inputs), *shape)) for shape in of_step]
+    return [one.values(step, start) for one, step, start in zip(state, steps, initial, strict=True)]
 
 
 @torch.no_grad()

@@ -49,6 +49,7 @@ class Noise:
         draw: which repetition (update of the weights, evaluation), in [0, 2**32).
         samples: index of each sample or trial of the batch, in [0, 2**32), int64 of shape [batch]; 0, 1, 2, ...
             by default.
+        first_step: the number of the first step, in [0, 2**32); a :class:`State` adds its own.
 
     Raises:
         ParameterError: if a number does not fit into 32 bits.
@@ -58,13 +59,14 @@ class Noise:
     stream: int = 0
     draw: int = 0
     samples: torch.Tensor | None = None
+    first_step: int = 0
 
     def __post_init__(self) -> None:
-        require_word(seed=self.seed, stream=self.stream, draw=self.draw)
-        convert(self, int, "seed", "stream", "draw")
+        require_word(seed=self.seed, stream=self.stream, draw=self.draw, first_step=self.first_step)
+        convert(self, int, "seed", "stream", "draw", "first_step")
 
     def at(self, **changes: Any) -> "Noise":
-        """The same source with another ``stream``, ``draw`` or ``samples``."""
+        """The same source with another ``stream``, ``draw``, ``samples`` or ``first_step``."""
         return replace(self, **changes)
 
     def sample_indices(self, batch: int, device: torch.device | str = "cpu") -> torch.Tensor:
@@ -95,13 +97,13 @@ class Noise:
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> torch.Tensor:
-        """Uniform numbers for the given steps, shape [batch, len(steps), neurons].
+        """Uniform numbers for the given steps, counted from ``first_step`` on, shape [batch, len(steps), neurons].
 
         They are (k + 1/2) / 2**23 with an integer k, so r and 1 - r are exact in float32 and never 0 or 1.
         """
         groups = -(-neurons // GROUP)
         counters = torch.arange(groups * COUNTERS, device=device).view(1, 1, groups, COUNTERS)
-        step = torch.arange(steps.start, steps.stop, steps.step, device=device).view(1, -1, 1, 1)
+        step = torch.arange(steps.start, steps.stop, steps.step, device=device).view(1, -1, 1, 1) + self.first_step
         sample = self.sample_indices(batch, device).view(-1, 1, 1, 1)
         drawn = philox((counters, step, sample, self.draw), (self.seed, self.stream))
         words = torch.stack(drawn, dim=-2)  # [batch, steps, group, word, counter in the group]

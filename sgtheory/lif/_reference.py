@@ -11,6 +11,7 @@ from sgtheory.lif._convolution import convolve
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative, surrogate_spike
 
+Values = list[torch.Tensor]  # of a State: U, I and what arrives, without gradients
 ACTIVITY_AT_ONCE = 48  # samples of a network of which all spikes are wanted: bounds the memory
 
 
@@ -47,12 +48,16 @@ def layer(
     noise: Noise,
     recurrent: torch.Tensor | None,
     potential: bool = True,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """See :func:`sgtheory.lif.lif`. Differentiated by autograd; float32 or float64."""
+    start: Values | None = None,
+) -> tuple:
+    """See :func:`sgtheory.lif.lif`. Differentiated by autograd; float32 or float64.
+
+    With ``start``, the values of a state, those after the last step are returned as well.
+    """
     a_m, a_s, gain, theta = coefficients(parameters, inputs)
-    u = current = inputs[:, :0].sum(dim=1)  # zeros, and part of the graph
+    u, current, arriving = start or [inputs[:, :0].sum(dim=1)] * 3  # zeros, and part of the graph
     noise = noise.at(samples=noise.sample_indices(len(inputs), inputs.device))
-    on_the_way = deque(torch.zeros_like(u) for _ in range(parameters.delay))
+    on_the_way = deque([arriving] * parameters.delay)
     potentials, spikes = [], []
     for n, weighted in enumerate(inputs.unbind(dim=1)):
         x = u - theta
@@ -68,35 +73,44 @@ def layer(
         else:
             u = a_m * u * keep + gain * current
         current = a_s * current + on_the_way.popleft()
-    return torch.stack(spikes, dim=1), torch.stack(potentials, dim=1) if potential else None
+    done = torch.stack(spikes, dim=1), torch.stack(potentials, dim=1) if potential else None
+    return done if start is None else (*done, [u, current, *(on_the_way or [torch.zeros_like(u)])])
 
 
-def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
-    """See :func:`sgtheory.lif.leaky_readout`. Differentiated by autograd; float32 or float64."""
+def readout(
+    inputs: torch.Tensor, parameters: LIFParameters, initial: float, start: Values | None = None
+) -> torch.Tensor | tuple[torch.Tensor, Values]:
+    """See :func:`sgtheory.lif.leaky_readout`. Differentiated by autograd; float32 or float64.
+
+    With ``start``, which then holds U[0], the values after the last step are returned as well.
+    """
     a_m, a_s, gain, _ = coefficients(parameters, inputs)
-    potential = torch.full_like(inputs[:, 0], initial)
-    current = torch.zeros_like(potential)
-    on_the_way = deque(torch.zeros_like(potential) for _ in range(parameters.delay))
+    zeros = torch.zeros_like(inputs[:, 0])
+    potential, current, arriving = start or [torch.full_like(zeros, initial), zeros, zeros]
+    on_the_way = deque([arriving] * parameters.delay)
     potentials = []
     for weighted in inputs.unbind(dim=1):
         on_the_way.append(weighted)
         potential = a_m * potential + gain * current
         current = a_s * current + on_the_way.popleft()
         potentials.append(potential)
-    return torch.stack(potentials, dim=1)
+    done = torch.stack(potentials, dim=1)
+    return done if start is None else (done, [potential, current, *(on_the_way or [zeros])])
 
 
-def layer_by_layer(layer, readout_of, inputs, layers, weights, recurrent, readout, readout_weight, noise):
+def layer_by_layer(layer, readout_of, inputs, layers, weights, recurrent, readout, readout_weight, noise, starts):
     """A network of the layers and the readout of any backend, one layer after the other through all steps.
 
     Returns:
         potentials: of the readout [batch, time, unit].
         spikes: of each layer [batch, time, channel, position].
+        ends: the values of all states, the readout's last; of nothing if ``starts`` are None.
     """
+    starts = starts or [None] * (len(layers) + 1)
     noise = noise.at(samples=noise.sample_indices(len(inputs), inputs.device))  # copied once for all layers
-    spikes, found = inputs.to(readout_weight.dtype), []
+    spikes, found, ends = inputs.to(readout_weight.dtype), [], []
     for index, (neurons, weight, within) in enumerate(zip(layers, weights, recurrent, strict=True)):
-        spikes, _ = layer(
+        spikes, _, *end = layer(
             convolve(spikes, weight, neurons.stride, neurons.padding),
             neurons.parameters,
             neurons.surrogate,
@@ -104,23 +118,33 @@ def layer_by_layer(layer, readout_of, inputs, layers, weights, recurrent, readou
             noise.at(stream=noise.stream + index),
             within,
             False,
+            starts[index],
         )
         found.append(spikes)
-    return readout_of(spikes.flatten(2) @ readout_weight.T, readout.parameters, readout.initial), found
+        ends += end
+    weighted = spikes.flatten(2) @ readout_weight.T
+    if starts[-1] is None:
+        return readout_of(weighted, readout.parameters, readout.initial), found, ends
+    potentials, end = readout_of(weighted, readout.parameters, readout.initial, starts[-1])
+    return potentials, found, [*ends, end]
 
 
 def network_of(layer, readout_of):
     """``network`` of a backend that has layers and a readout only."""
 
-    def network(inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, count, recompute):
+    def network(
+        inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, count, recompute, starts=None
+    ):
         """See :func:`sgtheory.lif.spiking_network`, or without ``count`` :func:`sgtheory.lif.network_activity`.
 
-        ``shapes`` are the (channels, positions) of the input and every layer.
+        ``shapes`` are the (channels, positions) of the input and every layer. With ``starts``, the values of all states
+        (the readout's last), those after the last step are returned as well.
         """
         arguments = layers, weights, recurrent, readout, readout_weight
         if count:
-            potentials, spikes = layer_by_layer(layer, readout_of, inputs, *arguments, noise)
-            return potentials, [s.sum(dim=1) for s in spikes]
+            potentials, spikes, ends = layer_by_layer(layer, readout_of, inputs, *arguments, noise, starts)
+            done = potentials, [s.sum(dim=1) for s in spikes]
+            return done if starts is None else (*done, ends)
         batch, steps = inputs.shape[:2]
         potentials = readout_weight.new_empty((batch, steps, len(readout_weight)), requires_grad=False)
         spikes = [inputs.new_empty((batch, steps, channels * positions)) for channels, positions in shapes[1:]]
@@ -128,7 +152,7 @@ def network_of(layer, readout_of):
         for first in range(0, batch, ACTIVITY_AT_ONCE):
             part = slice(first, first + ACTIVITY_AT_ONCE)
             of_part = noise.at(samples=samples[part])
-            potentials[part], found = layer_by_layer(layer, readout_of, inputs[part], *arguments, of_part)
+            potentials[part], found, _ = layer_by_layer(layer, readout_of, inputs[part], *arguments, of_part, None)
             for out, done in zip(spikes, found, strict=True):
                 out[part] = done.flatten(2).to(torch.uint8)
         return potentials, spikes

@@ -55,6 +55,24 @@ def test_neurons_that_differ(name, reset, reset_gradient, delay):
     assert_like_reference(inputs, recurrent, parameters, SURROGATES[-1 if delay else 0])
 
 
+@pytest.mark.parametrize("name", ["feedforward", "dense", "convolution"])
+@pytest.mark.parametrize(("delay", "escape"), [(0, SIGMOID), (1, Triangular())])
+def test_pieces_of_a_sequence_give_the_bits_of_the_whole(name, delay, escape):
+    inputs, recurrent = layer(name)
+    case = fast(reset_gradient="attached", delay=delay), SURROGATES[0], escape
+    expected = _reference.layer(inputs, *case, NOISE, recurrent)
+    start, found = [torch.zeros_like(inputs[:, 0])] * 3, []
+    for piece, first_step in zip(inputs.split([1, 2, 3], dim=1), (0, 1, 3), strict=True):
+        arguments = piece, *case, NOISE.at(first_step=first_step), recurrent, True, start
+        of_reference = _reference.layer(*arguments)
+        *done, end = cuda.layer(*arguments)
+        assert all(map(torch.equal, end, of_reference[2]))
+        found.append(done)
+        start = end
+    for whole, pieces in zip(expected, zip(*found, strict=True), strict=True):
+        assert torch.equal(whole, torch.cat(pieces, dim=1))
+
+
 @pytest.mark.parametrize("name", ["many channels", "few positions", "channels without recurrence"])
 def test_shapes_that_need_padding(name):
     assert_like_reference(*layer(name), fast(reset_gradient="attached"))
@@ -181,12 +199,13 @@ def test_operators_are_well_formed(operator):
             weight,
             None,
             samples,
+            torch.rand(2, 3, 3, 4),
             torch.rand(4, 12, requires_grad=True),
             constants,
             False,
             True,
             1,
-            [0, 0, 0],
+            [0, 0, 0, 0],
             0.0,
             1.0,
             surrogate,

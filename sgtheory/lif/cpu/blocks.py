@@ -43,6 +43,18 @@ def ordered_sum(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
     return total
 
 
+def packed(values: Sequence[torch.Tensor] | None) -> np.ndarray | None:
+    """Values of a state, [batch, neuron] or [batch, channel, position], as [batch, 3, neuron], channels last."""
+    if values is None:
+        return None
+    return torch.stack([v if v.ndim == 2 else v.mT.flatten(1) for v in values], dim=1).numpy()
+
+
+def unpacked(end: torch.Tensor, channels: int, positions: int | None = None) -> list[torch.Tensor]:
+    """The opposite of :func:`packed`."""
+    return [v if positions is None else v.unflatten(1, (positions, channels)).mT for v in end.unbind(dim=1)]
+
+
 def within_layer(weight: torch.Tensor | None, channels: int, positions: int, dtype: torch.dtype) -> Convolution:
     """Recurrent weights [post, pre, kernel] or [post, pre]; None as a kernel of length 0."""
     weight = torch.zeros(channels, channels, 0) if weight is None else weight.detach()
@@ -73,11 +85,13 @@ def no_events(batch: int, steps: int) -> Events:
 
 @dataclass(frozen=True)
 class LayerActivity:
-    """What a layer did: potentials and, where they are needed, currents [batch, time, neuron], and its spikes."""
+    """What a layer did: potentials and, where they are needed, currents [batch, time, neuron], its spikes, and, where a
+    start was given, U, I and what arrives after the last step [batch, 3, neuron]."""
 
     potentials: np.ndarray
     currents: np.ndarray | None
     events: Events
+    end: np.ndarray | None
 
     def spikes(self, dtype) -> np.ndarray:
         """Zeros and ones in the shape of the potentials."""
@@ -123,7 +137,9 @@ class LayerOnCPU:
     def constants(self) -> Constants:
         return constants_of(self.parameters, self.recurrent.weight.dtype, self.numbers)
 
-    def forward(self, below: Events, inputs: np.ndarray, steps: int, samples: np.ndarray) -> LayerActivity:
+    def forward(
+        self, below: Events, inputs: np.ndarray, steps: int, samples: np.ndarray, start: np.ndarray | None
+    ) -> LayerActivity:
         """What a block of samples makes the layer do; see :func:`forward_layer`."""
         dtype = self.recurrent.weight.dtype
         potentials = empty_array((len(samples), steps, self.neurons), dtype)
@@ -132,9 +148,10 @@ class LayerOnCPU:
         noise = self.noise.at(samples=torch.from_numpy(samples))
         threshold = threshold_of(self.escape, noise, potentials.shape, dtype)
         synapses = self.feed_forward.synapses, self.recurrent.synapses
-        states = potentials, currents
-        forward_layer(below, synapses[0], inputs, synapses[1], self.constants, threshold, samples, *states, events)
-        return LayerActivity(*states, _without_room(events))
+        end = None if start is None else np.empty_like(start)
+        states = start, potentials, currents
+        forward_layer(below, synapses[0], inputs, synapses[1], self.constants, threshold, samples, *states, events, end)
+        return LayerActivity(potentials, currents, _without_room(events), end)
 
     def potential(self, activity: LayerActivity) -> np.ndarray:
         """U from what :meth:`forward` stored."""
@@ -195,7 +212,6 @@ class ReadoutOnCPU:
     """Units that never spike. weight [pre, unit]; the others as in :class:`LayerOnCPU`."""
 
     parameters: LIFParameters
-    initial: float
     weight: np.ndarray
     numbers: torch.Tensor | None
     to_numbers: bool
@@ -204,29 +220,28 @@ class ReadoutOnCPU:
     def _constants(self) -> Constants:
         return constants_of(self.parameters, self.weight.dtype, self.numbers)
 
-    @property
-    def _initial(self) -> np.floating:
-        return self.weight.dtype.type(self.initial)
-
-    def forward(self, sources: LayerActivity, currents: np.ndarray | None = None) -> np.ndarray:
-        """U[1] ... U[time] of a block, [batch, time, unit]."""
+    def forward(
+        self, sources: LayerActivity, start: np.ndarray, currents: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """U[1] ... U[time] of a block, [batch, time, unit], and the state after the last step."""
         potentials = np.empty((*sources.potentials.shape[:2], self.weight.shape[1]), self.weight.dtype)
-        forward_readout(sources.events, self.weight, self._constants, self._initial, potentials, currents)
-        return potentials
+        end = np.empty_like(start)
+        forward_readout(sources.events, self.weight, self._constants, start, potentials, currents, end)
+        return potentials, end
 
     def backward(
-        self, gradient: np.ndarray, sources: LayerActivity
+        self, gradient: np.ndarray, sources: LayerActivity, start: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
         """Gradients of a block for the weight, for ``numbers``, and for the source spikes."""
         gradient_weight = np.zeros_like(self.weight)
         potentials = currents = gradient_numbers = None
         if self.to_numbers:
             currents, gradient_numbers = np.empty_like(gradient), np.zeros((4, len(self.weight.T)), self.weight.dtype)
-            potentials = self.forward(sources, currents)
+            potentials, _ = self.forward(sources, start, currents)
         gradient_sources = empty_array(sources.potentials.shape, self.weight.dtype)
         weight_back = np.ascontiguousarray(self.weight.T)
         backward_readout(
-            gradient, sources.events, weight_back, self._constants, self._initial, potentials, currents,
+            gradient, sources.events, weight_back, self._constants, start, potentials, currents,
             gradient_weight, gradient_sources, gradient_numbers,
         )  # fmt: skip
         return gradient_weight, gradient_numbers, gradient_sources
@@ -240,9 +255,12 @@ class NetworkOnCPU:
         shapes: (channels, positions) of the input and every layer.
         numbers: of the neurons of every layer and of the units, or None; see :class:`LayerOnCPU`.
         to_numbers: which of them are to have gradients.
+        starts: the values of the states of every layer and of the readout, or None.
     """
 
-    def __init__(self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, numbers, to_numbers):
+    def __init__(
+        self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, numbers, to_numbers, starts
+    ):
         dtype, batch = readout_weight.dtype, len(inputs)
         self.sources = inputs.mT.flatten(2).contiguous().numpy()
         channels, positions = shapes[-1]
@@ -265,7 +283,12 @@ class NetworkOnCPU:
             )
         ]
         rows = last.T.contiguous().numpy()
-        self.readout = ReadoutOnCPU(readout.parameters, readout.initial, rows, of_units, to_numbers[-1])
+        self.readout = ReadoutOnCPU(readout.parameters, rows, of_units, to_numbers[-1])
+        *self.starts, start = map(packed, starts or [None] * (len(layers) + 1))
+        if start is None:
+            start = np.zeros((batch, 3, units), rows.dtype)
+            start[:, 0] = readout.initial
+        self.readout_start = start
         self.samples = noise.sample_indices(batch).numpy()
 
     def run(self, block: slice) -> tuple[Events, list[LayerActivity]]:
@@ -274,7 +297,8 @@ class NetworkOnCPU:
         batch, steps, _ = self.sources[block].shape
         nothing = np.zeros((batch, 0, 0), self.readout.weight.dtype)
         activity = []
-        for layer in self.layers:
-            activity.append(layer.forward(events, nothing, steps, self.samples[block]))
+        for layer, start in zip(self.layers, self.starts, strict=True):
+            start = None if start is None else start[block]
+            activity.append(layer.forward(events, nothing, steps, self.samples[block], start))
             events = activity[-1].events
         return sources, activity

@@ -45,6 +45,7 @@ class Threshold(NamedTuple):
     seed: np.uint64
     stream: np.uint64
     draw: np.uint64
+    first_step: np.uint64
     given: np.ndarray  # thresholds [batch, time, neuron] of functions that kernels do not know, else [0, 0, 0]
 
 
@@ -74,8 +75,8 @@ def threshold_of(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, in
         batch, steps, neurons = shape
         r = noise.uniform(batch, range(steps), neurons, torch.from_numpy(given).dtype)
         given = escape.quantile(r).contiguous().numpy()
-    seed, stream, draw = (np.uint64(v) for v in (noise.seed, noise.stream, noise.draw))
-    return Threshold(kind, dtype.type(scale), dtype.type(p0), seed, stream, draw, given)
+    words = (np.uint64(word) for word in (noise.seed, noise.stream, noise.draw, noise.first_step))
+    return Threshold(kind, dtype.type(scale), dtype.type(p0), *words, given)
 
 
 def surrogate_of(surrogate: SurrogateDerivative, potentials: np.ndarray, spikes: np.ndarray, theta: Any) -> Surrogate:

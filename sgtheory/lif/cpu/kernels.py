@@ -39,10 +39,15 @@ def block_of_task(task, neurons):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def forward_kernel(first_task, last_task, inputs, constants, threshold, samples, potentials, states, spikes):
-    """For tasks: spikes, potentials, and (U, I) at every SEGMENT steps; the last two unless they have time 0."""
+def forward_kernel(
+    first_task, last_task, inputs, constants, threshold, samples, start, potentials, states, spikes, end
+):
+    """For tasks: spikes, potentials, and (U, I) at every SEGMENT steps; the last two unless they have time 0.
+
+    start and end: U, I and what arrives, before the first and after the last step, [batch, 3, neuron]; None is zero.
+    """
     _, steps, neurons = spikes.shape
-    kind, scale, p0, seed, stream, draw, given = threshold
+    kind, scale, p0, seed, stream, draw, first_step, given = threshold
     delay = constants.delay
     for task in range(first_task, last_task):
         b, first, size = block_of_task(task, neurons)
@@ -52,7 +57,10 @@ def forward_kernel(first_task, last_task, inputs, constants, threshold, samples,
         one, zero = inputs.dtype.type(1), inputs.dtype.type(0)
         # one array for all that is written: a compiler vectorises only loops whose arrays it can tell apart
         state = np.zeros((3, NEURONS), inputs.dtype)  # U, I, threshold
-        nothing = np.zeros(size, inputs.dtype)
+        arriving = np.zeros(size, inputs.dtype)
+        if start is not None:
+            state[:2, :size] = start[b, :2, here]
+            arriving[:] = start[b, 2, here]
         words = np.empty((size + GROUP - 1) // GROUP * GROUP, np.uint32)
         for n in range(steps):
             if states.shape[1] and n % SEGMENT == 0:
@@ -67,14 +75,19 @@ def forward_kernel(first_task, last_task, inputs, constants, threshold, samples,
             if kind == GIVEN_THRESHOLD:
                 state[2, :size] = given[b, n, here]
             elif kind != NO_THRESHOLD:
-                philox_row(words, first, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
+                philox_row(words, first, seed, stream, draw, np.uint64(samples[b]), np.uint64(n) + first_step)
                 threshold_row(state[2, :size], words, kind, scale, p0)
             s_n = spikes[b, n, here]
-            x = inputs[source, n - delay, here] if n >= delay else nothing
+            x = inputs[source, n - delay, here] if n >= delay else arriving
             for j in range(size):
                 keep = zero if (state[0, j] - pick(neuron.theta, j)) > state[2, j] else one
                 s_n[j] = one - keep
                 state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], neuron, j)
+        if end is not None:
+            end[b, :2, here] = state[:2, :size]
+            end[b, 2, here] = zero
+            if delay:
+                end[b, 2, here] = inputs[source, steps - 1, here]
 
 
 @njit(cache=True, error_model="numpy")
@@ -99,8 +112,9 @@ def add_for_numbers(sums, state, adjoints, gradient, spikes, derivative, lost, s
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def backward_kernel(
-    first_task, last_task, gradient, gradient_potentials, inputs, states, spikes, constants, surrogate, out, out_numbers
-):
+    first_task, last_task, gradient, gradient_potentials, inputs, start, states, spikes, constants, surrogate, out,
+    out_numbers,
+):  # fmt: skip
     """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back.
 
     gradient and gradient_potentials, for spikes and potentials, are [batch, time, neuron]; the latter may have time 0.
@@ -120,37 +134,39 @@ def backward_kernel(
         if out_numbers is not None:
             states_kept = np.empty((SEGMENT, 2, NEURONS), inputs.dtype)  # U[n], I[n]
             sums = np.zeros((4, NEURONS), inputs.dtype)
-        nothing = np.zeros(size, inputs.dtype)
+        arriving = np.zeros(size, inputs.dtype)  # what arrives with a delay in the first step, then its gradient
+        if start is not None:
+            arriving[:] = start[b, 2, here]
         for n in range(max(steps - delay, 0), steps):
             out[b, n, here] = zero
         for segment in range(states.shape[1] - 1, -1, -1):
-            start, stop = segment * SEGMENT, min((segment + 1) * SEGMENT, steps)
+            begin, stop = segment * SEGMENT, min((segment + 1) * SEGMENT, steps)
             stored_u, stored_i = states[b, segment, 0, here], states[b, segment, 1, here]
             for j in range(size):
                 state[0, j] = stored_u[j]
                 state[1, j] = stored_i[j]
-            for n in range(start, stop):
-                derivative, lost = kept[n - start, 0], kept[n - start, 1]
+            for n in range(begin, stop):
+                derivative, lost = kept[n - begin, 0], kept[n - begin, 1]
                 if kind == GIVEN_SURROGATE:
                     derivative[:size] = given[b, n, here]
                 else:
                     surrogate_row(derivative[:size], state[0, :size], neuron.theta, kind, beta, scale)
                 s_n = spikes[b, n, here]
                 if out_numbers is not None:
-                    states_kept[n - start] = state[:2]
-                x = inputs[source, n - delay, here] if n >= delay else nothing
+                    states_kept[n - begin] = state[:2]
+                x = inputs[source, n - delay, here] if n >= delay else arriving
                 for j in range(size):
                     state[0, j], state[1, j], before = next_state(
                         state[0, j], state[1, j], one - s_n[j], x[j], neuron, j
                     )
                     if attached:
                         lost[j] = before
-            for n in range(stop - 1, start - 1, -1):
-                derivative, lost = kept[n - start, 0], kept[n - start, 1]
+            for n in range(stop - 1, begin - 1, -1):
+                derivative, lost = kept[n - begin, 0], kept[n - begin, 1]
                 s_n, g_n = spikes[b, n, here], gradient[b, n, here]
-                out_n = out[b, n - delay, here] if n >= delay else nothing
+                out_n = out[b, n - delay, here] if n >= delay else arriving
                 if out_numbers is not None:
-                    add_for_numbers(sums, states_kept[n - start], state[2:], g_n, s_n, derivative, lost, same, attached)
+                    add_for_numbers(sums, states_kept[n - begin], state[2:], g_n, s_n, derivative, lost, same, attached)
                 for j in range(size):
                     g_s = g_n[j] - lost[j] * state[2, j] if attached else g_n[j]
                     g_u = (one - s_n[j]) * state[2, j]

@@ -23,15 +23,19 @@ def run_forward(
     numbers: Constants,
     escape: EscapeFunction,
     noise: Noise,
+    start: np.ndarray | None,
     potentials: np.ndarray,
     states: np.ndarray,
     spikes: np.ndarray,
-) -> None:
-    """Fill ``potentials``, ``states`` and ``spikes``; see :func:`forward_kernel`."""
+) -> np.ndarray | None:
+    """Fill ``potentials``, ``states`` and ``spikes``; see :func:`forward_kernel`, whose ``end`` is returned."""
     threshold = threshold_of(escape, noise, spikes.shape, inputs.dtype)
     samples = noise.sample_indices(len(spikes)).numpy()
     tasks = number_of_tasks(len(spikes), spikes.shape[2])
-    share_tasks(forward_kernel, tasks, spikes.size, inputs, numbers, threshold, samples, potentials, states, spikes)
+    end = None if start is None else np.empty_like(start)
+    done = start, potentials, states, spikes, end
+    share_tasks(forward_kernel, tasks, spikes.size, inputs, numbers, threshold, samples, *done)
+    return end
 
 
 def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
@@ -72,15 +76,23 @@ def differentiable_once(backward: Callable) -> Callable:
     return once
 
 
+def _without_gradient(ctx, end: np.ndarray | None) -> torch.Tensor | None:
+    if end is None:
+        return None
+    ctx.mark_non_differentiable(out := torch.from_numpy(end))
+    return out
+
+
 class LayerWithoutRecurrence(torch.autograd.Function):
     """:func:`sgtheory.lif.lif` of inputs [batch, time, neuron] without recurrent weights.
 
-    ``numbers`` are those of :func:`sgtheory.lif._fused.numbers_of_neurons`.
+    ``numbers`` are those of :func:`sgtheory.lif._fused.numbers_of_neurons`, ``start`` is what ``packed`` makes of a
+    state; the state after the last step is returned with it, or None.
     The backward pass keeps inputs, spikes and the state at every SEGMENT steps, and computes potentials again.
     """
 
     @staticmethod
-    def forward(ctx, inputs, numbers, parameters, surrogate, escape, noise, potential):
+    def forward(ctx, inputs, numbers, parameters, surrogate, escape, noise, potential, start):
         ctx.set_materialize_grads(False)
         ctx.surrogate = surrogate
         expanded = inputs.shape[0] and inputs.stride(0) == 0  # one sample for all trials
@@ -94,16 +106,17 @@ class LayerWithoutRecurrence(torch.autograd.Function):
         x = source.numpy()
         ctx.states = states_of(spikes.numpy(), differentiated, x.dtype)
         ctx.constants = constants_of(parameters, x.dtype, numbers)
-        run_forward(x, ctx.constants, escape, noise, potentials.numpy(), ctx.states, spikes.numpy())
+        ctx.start, outputs = start, (potentials.numpy(), ctx.states, spikes.numpy())
+        end = run_forward(x, ctx.constants, escape, noise, start, *outputs)
         ctx.save_for_backward(source, numbers, spikes, potentials if kept else spikes.new_empty(0))
-        return spikes, potentials if potential else None
+        return spikes, potentials if potential else None, _without_gradient(ctx, end)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx, gradient, gradient_potentials):
+    def backward(ctx, gradient, gradient_potentials, _):
         if gradient is None and gradient_potentials is None:
-            return (None,) * 7
-        source, _, spikes, potentials = ctx.saved_tensors
+            return (None,) * 8
+        source, _numbers, spikes, potentials = ctx.saved_tensors
         gradient = torch.zeros_like(spikes) if gradient is None else gradient
         if gradient_potentials is None:
             gradient_potentials = spikes.new_empty(len(spikes), 0, spikes.shape[2])
@@ -113,18 +126,18 @@ class LayerWithoutRecurrence(torch.autograd.Function):
             out_numbers = np.empty((len(spikes), 4, spikes.shape[2]), source.numpy().dtype)
         surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.constants.theta)
         gradients = _array(gradient), _array(gradient_potentials)
-        arrays = *gradients, source.numpy(), ctx.states, spikes.numpy()
+        arrays = *gradients, source.numpy(), ctx.start, ctx.states, spikes.numpy()
         tasks = number_of_tasks(len(spikes), spikes.shape[2])
         share_tasks(backward_kernel, tasks, spikes.numel(), *arrays, ctx.constants, surrogate, out.numpy(), out_numbers)
         for_numbers = torch.from_numpy(out_numbers.sum(axis=0)) if to_numbers else None
-        return out, for_numbers, *[None] * 5
+        return out, for_numbers, *[None] * 6
 
 
 class RecurrentLayer(torch.autograd.Function):
     """:func:`sgtheory.lif.lif` with recurrent weights or channels; inputs are channels last, [batch, time, p, c]."""
 
     @staticmethod
-    def forward(ctx, inputs, numbers, parameters, surrogate, escape, noise, recurrent):
+    def forward(ctx, inputs, numbers, parameters, surrogate, escape, noise, recurrent, start):
         ctx.set_materialize_grads(False)
         batch, steps, positions, channels = inputs.shape
         within = within_layer(recurrent, channels, positions, inputs.dtype)
@@ -135,20 +148,23 @@ class RecurrentLayer(torch.autograd.Function):
         potentials, spikes = np.empty(flat.shape, flat.dtype), np.empty(flat.shape, flat.dtype)
 
         def forward(block):
-            activity = layer.forward(no_events(len(samples[block]), steps), flat[block], steps, samples[block])
+            of_block = samples[block], None if start is None else start[block]
+            activity = layer.forward(no_events(len(samples[block]), steps), flat[block], steps, *of_block)
             potentials[block], spikes[block] = layer.potential(activity), activity.spikes(flat.dtype)
             return activity
 
         ctx.activity = run_blocks(forward, blocks(batch))
         ctx.layer, ctx.shape = layer, inputs.shape
         ctx.save_for_backward(recurrent, numbers)  # complains if they were changed since: they are read in place
-        return torch.from_numpy(spikes).view(inputs.shape), torch.from_numpy(potentials).view(inputs.shape)
+        outputs = (torch.from_numpy(array).view(inputs.shape) for array in (spikes, potentials))
+        end = None if start is None else np.concatenate([start[:0], *(activity.end for activity in ctx.activity)])
+        return *outputs, _without_gradient(ctx, end)
 
     @staticmethod
     @differentiable_once
-    def backward(ctx, gradient, gradient_potentials):
+    def backward(ctx, gradient, gradient_potentials, _):
         if gradient is None and gradient_potentials is None:
-            return (None,) * 7
+            return (None,) * 8
         layer, (recurrent, _) = ctx.layer, ctx.saved_tensors
         batch, steps = ctx.shape[:2]
         above = [None if g is None else _array(g.flatten(2)) for g in (gradient, gradient_potentials)]
@@ -173,53 +189,60 @@ class RecurrentLayer(torch.autograd.Function):
         rows, numbers = map(ordered_sum, zip(*parts, strict=True))
         for_recurrent = None if recurrent is None else layer.recurrent.like_weight(rows).reshape(recurrent.shape)
         for_numbers = torch.from_numpy(numbers) if ctx.needs_input_grad[1] else None
-        return torch.from_numpy(out).view(ctx.shape), for_numbers, *[None] * 4, for_recurrent
+        return torch.from_numpy(out).view(ctx.shape), for_numbers, *[None] * 4, for_recurrent, None
 
 
 class Network(torch.autograd.Function):
     """:func:`sgtheory.lif.spiking_network`: readout potentials, and counts [batch, channel, position] of each layer.
 
     ``tensors``: for each layer weights, then recurrent weights or None, then for each layer and the readout what
-    :func:`sgtheory.lif._fused.numbers_of_neurons` returns.
+    :func:`sgtheory.lif._fused.numbers_of_neurons` returns. With ``starts`` the states after the last step follow the
+    counts.
     """
 
     @staticmethod
-    def forward(ctx, inputs, layers, readout, noise, store, shapes, readout_weight, *tensors):
+    def forward(ctx, inputs, layers, readout, noise, store, shapes, starts, readout_weight, *tensors):
         depth = len(layers)
         weights, recurrent, numbers = tensors[:depth], tensors[depth : 2 * depth], tensors[2 * depth :]
         batch, steps, units = *inputs.shape[:2], len(readout_weight)
         ctx.to_numbers = ctx.needs_input_grad[-len(numbers) :]
         synapses = weights, recurrent, readout, readout_weight
-        network = NetworkOnCPU(inputs, layers, *synapses, noise, shapes, numbers, ctx.to_numbers)
+        network = NetworkOnCPU(inputs, layers, *synapses, noise, shapes, numbers, ctx.to_numbers, starts)
         ctx.network, ctx.shapes, ctx.recurrent = network, shapes, [v is not None for v in recurrent]
         ctx.save_for_backward(readout_weight, *tensors)
         ctx.set_materialize_grads(False)
 
         potentials = np.empty((batch, steps, units), network.readout.weight.dtype)
         counts = [np.empty((batch, layer.neurons), potentials.dtype) for layer in network.layers]
+        ends = [np.empty((batch, 3, size), potentials.dtype) for size in [*(len(c.T) for c in counts), units]]
 
         def forward(block):
             activity = network.run(block)
             _, above = activity
-            for count, layer in zip(counts, above, strict=True):
+            for count, end, layer in zip(counts, ends, above, strict=False):
                 count[block] = layer.counts()
-            potentials[block] = network.readout.forward(above[-1])
+                if starts is not None:
+                    end[block] = layer.end
+            potentials[block], ends[-1][block] = network.readout.forward(above[-1], network.readout_start[block])
             return activity if store else None
 
         ctx.activity = run_blocks(forward, blocks(batch))
         shaped = [
             torch.from_numpy(count).view(batch, p, c).mT for count, (c, p) in zip(counts, shapes[1:], strict=True)
         ]
-        return torch.from_numpy(potentials), *shaped
+        found = [] if starts is None else list(map(torch.from_numpy, ends))
+        ctx.mark_non_differentiable(*found)
+        return torch.from_numpy(potentials), *shaped, *found
 
     @staticmethod
     @differentiable_once
-    def backward(ctx, gradient, *gradient_counts):
+    def backward(ctx, gradient, *gradients):
+        gradient_counts = gradients[: len(ctx.shapes) - 1]
         network = ctx.network
         batch, steps, _ = network.sources.shape
         weights = ctx.saved_tensors  # complains if they were changed since: the passes read them where they are
         if not batch:
-            return (None,) * 6 + tuple(None if weight is None else torch.zeros_like(weight) for weight in weights)
+            return (None,) * 7 + tuple(None if weight is None else torch.zeros_like(weight) for weight in weights)
         units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype
         gradient = np.zeros((batch, steps, units), dtype) if gradient is None else _array(gradient)
         counts = [None if g is None else _array(g.mT.flatten(1)) for g in gradient_counts]
@@ -230,7 +253,7 @@ class Network(torch.autograd.Function):
             # memory goes back as it is used up; what a second backward pass needs is computed again
             activity, ctx.activity[number] = ctx.activity[number], None
             sources, layers = activity or network.run(block)
-            *parts, spikes = network.readout.backward(gradient[block], layers[-1])
+            *parts, spikes = network.readout.backward(gradient[block], layers[-1], network.readout_start[block])
             first = 0
             for index in reversed(range(len(network.layers))):
                 layer, done = network.layers[index], layers.pop()
@@ -255,4 +278,4 @@ class Network(torch.autograd.Function):
             torch.from_numpy(g) if wanted else None
             for g, wanted in zip([*totals[::-3], of_units], ctx.to_numbers, strict=True)
         ]
-        return (None,) * 6 + (readout, *weights, *recurrent, *numbers)
+        return (None,) * 7 + (readout, *weights, *recurrent, *numbers)

@@ -93,17 +93,20 @@ def copy(source, target):
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, samples, potentials, currents, events):
+def forward_layer(
+    below, feed_forward, inputs, recurrent, constants, threshold, samples, start, potentials, currents, events, end
+):
     """Forward pass of a block of samples.
 
     below: events of the layer below; inputs [batch, time, neuron] or [batch, 0, 0]: current that arrives besides.
     ``events`` receives the spikes, ``potentials`` receives U, and ``currents`` I unless it is None. Where a reset in
     the next step is differentiated, ``potentials`` receives U before the reset: what the reset took away has a
-    gradient, and is not in U.
+    gradient, and is not in U. start and end: U, I and what arrives, before the first and after the last step,
+    [batch, 3, neuron]; None is zero.
     """
     a_m, a_s, gain, theta, same, attached, delay = constants
     keep_lost = attached and not same
-    kind, scale, p0, seed, stream, draw, given = threshold
+    kind, scale, p0, seed, stream, draw, first_step, given = threshold
     wires, weight = feed_forward
     recurrent_wires, recurrent_weight = recurrent
     slope, offset = bound_of_probability(scale, p0)
@@ -124,7 +127,11 @@ def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, 
         u[:] = 0
         current[:] = 0
         arriving[:] = 0
-        potentials[b, 0] = 0
+        if start is not None:
+            copy(start[b, 0], u)
+            copy(start[b, 1], current)
+            copy(start[b, 2], arriving)
+        copy(u, potentials[b, 0])
         for n in range(steps):
             i = b * steps + n
             first = ends[i]
@@ -137,7 +144,7 @@ def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, 
                     flags[j] = (u[j] - pick(theta, j)) > q[j]
                 last = find_events(flags, 0, neurons, found, first)
             else:
-                philox_row(words, 0, seed, stream, draw, np.uint64(samples[b]), np.uint64(n))
+                philox_row(words, 0, seed, stream, draw, np.uint64(samples[b]), np.uint64(n) + first_step)
                 mark_candidates(flags, u, theta, words[:neurons], slope, offset)
                 last = find_events(flags, 0, neurons, found, first)
                 last = confirm_candidates(found, first, last, u, theta, words, kind, scale, p0, chosen, q)
@@ -176,6 +183,12 @@ def forward_layer(below, feed_forward, inputs, recurrent, constants, threshold, 
             x = held if delay else arriving
             for j in range(neurons):
                 current[j] = pick(a_s, j) * current[j] + x[j]
+        if end is not None:
+            copy(u, end[b, 0])
+            copy(current, end[b, 1])
+            if not delay:
+                arriving[:] = 0
+            copy(arriving, end[b, 2])
 
 
 @njit(error_model="numpy", inline="always")
@@ -323,18 +336,16 @@ def backward_layer(
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
-def forward_readout(sources, weight, constants, initial, potentials, currents):
+def forward_readout(sources, weight, constants, start, potentials, currents, end):
     """Potentials U[1] ... U[time] of units that never spike; ``sources`` are events, weight [pre, unit].
 
-    ``currents`` receives I[0] ... I[time - 1] unless it is None.
+    ``currents`` receives I[0] ... I[time - 1] unless it is None. start and end are as in :func:`forward_layer`.
     """
     a_m, a_s, gain, _, _, _, delay = constants
     found, ends = sources
     batch, steps, units = potentials.shape
     for b in range(batch):
-        u = np.full(units, initial)
-        current = np.zeros(units, potentials.dtype)
-        arriving = np.zeros(units, potentials.dtype)
+        u, current, arriving = start[b].copy()
         held = np.zeros(units, potentials.dtype)
         for n in range(steps):
             if delay:
@@ -350,11 +361,16 @@ def forward_readout(sources, weight, constants, initial, potentials, currents):
                 u[j] = pick(a_m, j) * u[j] + pick(gain, j) * current[j]
                 out[j] = u[j]
                 current[j] = pick(a_s, j) * current[j] + x[j]
+        copy(u, end[b, 0])
+        copy(current, end[b, 1])
+        if not delay:
+            arriving[:] = 0
+        copy(arriving, end[b, 2])
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def backward_readout(
-    gradient, sources, weight_back, constants, initial, potentials, currents, gradient_weight, gradient_sources,
+    gradient, sources, weight_back, constants, start, potentials, currents, gradient_weight, gradient_sources,
     gradient_numbers,
 ):  # fmt: skip
     """Adds to gradient_weight [pre, unit], and to gradient_numbers [4, unit] unless it is None; writes
@@ -375,7 +391,7 @@ def backward_readout(
                     g_arrived[n - delay, j] = g_i[j]
                 g_u[j] += gradient[b, n, j]
                 if gradient_numbers is not None:
-                    gradient_numbers[0, j] += g_u[j] * (potentials[b, n - 1, j] if n > 0 else initial)
+                    gradient_numbers[0, j] += g_u[j] * (potentials[b, n - 1, j] if n > 0 else start[b, 0, j])
                     gradient_numbers[1, j] += g_i[j] * currents[b, n, j]
                     gradient_numbers[2, j] += g_u[j] * currents[b, n, j]
                 g_i[j] = pick(a_s, j) * g_i[j] + pick(gain, j) * g_u[j]

@@ -44,7 +44,7 @@ def simulate(
         raise ParameterError("inputs, potentials, spikes", given, "must have the same shape [batch, time, neuron]")
     states = states_of(spikes, wanted=False, dtype=inputs.dtype)
     numbers = _constants(parameters, inputs)
-    run_forward(inputs, numbers, escape, noise, potentials, states, spikes)
+    run_forward(inputs, numbers, escape, noise, None, potentials, states, spikes)
 
 
 def _constants(parameters: LIFParameters, of: np.ndarray) -> Constants:

@@ -36,8 +36,9 @@ def layer(
     noise: Noise,
     recurrent: torch.Tensor | None,
     potential: bool = True,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """See :func:`sgtheory.lif.lif`. Differentiable once; float32.
+    start: list[torch.Tensor] | None = None,
+) -> tuple:
+    """See :func:`sgtheory.lif._reference.layer`. Differentiable once; float32.
 
     Raises:
         ParameterError: as :func:`check`.
@@ -51,7 +52,7 @@ def layer(
     samples = noise.sample_indices(len(inputs), inputs.device)
     key = _signed(noise.seed | noise.stream << 32)
     kind, scale, p0 = threshold_kind(escape)
-    thresholds = _thresholds(channels_last, escape, samples, noise.draw, key) if kind == GIVEN_THRESHOLD else None
+    thresholds = _thresholds(channels_last, escape, samples, noise, key) if kind == GIVEN_THRESHOLD else None
     numbers = numbers_of_neurons(parameters, *reversed(channels_last.shape[2:]), inputs)
     to_numbers, to_others = (
         torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
@@ -59,17 +60,19 @@ def layer(
     )
     fixed = constants(parameters, of_neurons=None if numbers is None else [0.0] * 4)
     ops.unfused_surrogate.set(surrogate)
-    spikes, potentials, _ = ops.lif_forward(
+    packed = None if start is None else torch.stack([v.unsqueeze(1) if v.ndim == 2 else v.mT for v in start], dim=1)
+    spikes, potentials, _, end = ops.lif_forward(
         channels_last,
         recurrent,
         thresholds,
         samples,
+        packed,
         numbers,
         fixed[:4],
         fixed.same,
         fixed.attached,
         fixed.delay,
-        [kind, noise.draw, key],
+        [kind, noise.first_step, noise.draw, key],
         scale,
         p0,
         [float(number) for number in surrogate_kind(surrogate)],
@@ -77,11 +80,15 @@ def layer(
         to_numbers or (to_others and fixed.attached and not fixed.same),
     )
     spikes, u = (o.squeeze(2) if inputs.ndim == 3 else o.mT for o in (spikes, potentials))
-    return spikes, u if potential else None
+    done = spikes, u if potential else None
+    return done if start is None else (*done, [v.squeeze(1) if inputs.ndim == 3 else v.mT for v in end.unbind(dim=1)])
 
 
-def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> torch.Tensor:
-    """See :func:`sgtheory.lif.leaky_readout`. Differentiable; float32. Units that differ have no kernel.
+def readout(
+    inputs: torch.Tensor, parameters: LIFParameters, initial: float, start: list[torch.Tensor] | None = None
+) -> torch.Tensor | tuple[torch.Tensor, list[torch.Tensor]]:
+    """See :func:`sgtheory.lif._reference.readout`. Differentiable; float32. Units that differ, and readouts with a
+    state, have no kernel and are left to the reference.
 
     Raises:
         ParameterError: as :func:`check`.
@@ -89,8 +96,8 @@ def readout(inputs: torch.Tensor, parameters: LIFParameters, initial: float) -> 
     from sgtheory.lif.cuda import operators as ops
 
     check(inputs)
-    if parameters.tensors:
-        return _reference.readout(inputs, parameters, initial)
+    if parameters.tensors or start is not None:
+        return _reference.readout(inputs, parameters, initial, start)
     return ops.leaky_filter(inputs, constants(parameters)[:4], initial, parameters.delay, False)
 
 
@@ -98,7 +105,7 @@ network = _reference.network_of(layer, readout)
 
 
 def _thresholds(
-    layer: torch.Tensor, escape: EscapeFunction, samples: torch.Tensor, draw: int, key: int
+    layer: torch.Tensor, escape: EscapeFunction, samples: torch.Tensor, noise: Noise, key: int
 ) -> torch.Tensor:
     """Thresholds of an escape function that the kernels do not know, in blocks of steps to bound what it needs."""
     from sgtheory.lif.cuda import operators as ops
@@ -108,7 +115,9 @@ def _thresholds(
     at_once = min(MAX_GRID_Y, max(1, THRESHOLDS_AT_ONCE // max(1, batch * neurons)))
     for first in range(0, steps, at_once):
         block = thresholds[:, first : first + at_once]
-        block[:] = escape.quantile(ops.uniform(samples, first, block.shape[1], neurons, draw, key))
+        block[:] = escape.quantile(
+            ops.uniform(samples, noise.first_step + first, block.shape[1], neurons, noise.draw, key)
+        )
     return thresholds
 
 

@@ -87,9 +87,10 @@ def of_neurons(numbers, neurons, n, inside):
     )
 
 
-@triton.jit(do_not_specialize=["steps", "input_steps", "draw", "key"])
+@triton.jit(do_not_specialize=["steps", "input_steps", "first_step", "draw", "key"])
 def forward_kernel(
-    inputs, weight, thresholds, samples, spikes, potentials, currents, steps, input_steps, neurons,
+    inputs, weight, thresholds, samples, start, spikes, potentials, currents, end,
+    steps, input_steps, first_step, neurons,
     a_m, a_s, gain, theta, numbers, scale, p0, draw: tl.int64, key: tl.int64,
     SAME: tl.constexpr, DELAY: tl.constexpr, NOISE: tl.constexpr, KERNEL: tl.constexpr, CHANNELS: tl.constexpr,
     WORDS: tl.constexpr, KEEP_CURRENTS: tl.constexpr, BLOCK: tl.constexpr,
@@ -97,7 +98,8 @@ def forward_kernel(
     """Spikes and potentials of BLOCK neurons of one sample; with recurrence, these are all neurons.
 
     ``input_steps`` is the distance of samples in ``inputs``: ``steps``, or 0 if they all share one input. ``numbers``
-    [4, neuron] stand for the four before, where neurons differ.
+    [4, neuron] stand for the four before, where neurons differ. ``start`` and ``end``, if they are there, hold U, I and
+    what arrives, before the first and after the last step, [sample, 3, neuron].
     """
     sample = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * BLOCK
@@ -109,6 +111,11 @@ def forward_kernel(
     u = tl.zeros([BLOCK], tl.float32)  # an object of its own for each state: see docs/cuda.md on aliases
     current = tl.zeros([BLOCK], tl.float32)
     on_the_way = tl.zeros([BLOCK], tl.float32)
+    of_sample = 3 * sample * neurons + n
+    if start is not None:
+        u = tl.load(start + of_sample, inside, 0.0)
+        current = tl.load(start + of_sample + neurons, inside, 0.0)
+        on_the_way = tl.load(start + of_sample + 2 * neurons, inside, 0.0)
     for step in range(steps):
         row = (sample * steps + step) * neurons
         x = tl.load(inputs + (sample * input_steps + step) * neurons + n, inside, 0.0)
@@ -117,7 +124,7 @@ def forward_kernel(
         elif NOISE == GIVEN:
             q = tl.load(thresholds + row + n, inside, 0.0)
         else:
-            r = uniform(first, step, index, draw.to(tl.int32), key, BLOCK)
+            r = uniform(first, first_step + step, index, draw.to(tl.int32), key, BLOCK)
             q = log_ratio(r, 1 - r if NOISE == SIGMOID else tl.full(r.shape, p0, tl.float32)) * scale
         spike = inside & (u - theta > q)
         tl.store(spikes + row + n, spike.to(tl.float32), inside)
@@ -136,6 +143,10 @@ def forward_kernel(
         if DELAY:
             x, on_the_way = on_the_way, x
         current = a_s * current + x
+    if end is not None:
+        tl.store(end + of_sample, u, inside)
+        tl.store(end + of_sample + neurons, current, inside)
+        tl.store(end + of_sample + 2 * neurons, on_the_way if DELAY else tl.zeros([BLOCK], tl.float32), inside)
 
 
 @triton.jit

@@ -36,33 +36,35 @@ def lif_forward(
     recurrent: Tensor | None,
     thresholds: Tensor | None,
     samples: Tensor,
+    start: Tensor | None,  # U, I and what arrives, [batch, 3, position, channel]; None is zero
     numbers: Tensor | None,  # of sgtheory.lif._fused.numbers_of_neurons, in place of the next
     constants: Sequence[float],  # a_m, a_s, 1 - a_m, theta
     same: bool,
     attached: bool,
     delay: int,
-    noise: Sequence[int],  # kind of threshold, draw, key
+    noise: Sequence[int],  # kind of threshold, first step, draw, key
     noise_scale: float,
     p0: float,
     surrogate: Sequence[float],  # kind, beta, scale
     keep_currents: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Spikes, potentials and, if asked for, currents."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Spikes, potentials and, if asked for, currents; with ``start``, what it is after the last step."""
     batch, steps, positions, channels = inputs.shape
     neurons = positions * channels
     shared = inputs.stride(0) == 0
     inputs = (inputs[:1] if shared else inputs).contiguous()
-    spikes, potentials, currents = outputs = _empty_outputs(inputs, batch, keep_currents)
+    spikes, potentials, currents, end = outputs = _empty_outputs(inputs, batch, start, keep_currents)
     if recurrent is None:
         weight, taps, block = None, 0, min(BLOCK, padded(neurons, 64))
     else:
         weight, taps, block = recurrent.permute(2, 1, 0).contiguous(), recurrent.shape[2], padded(neurons, 64)
     if spikes.numel():
-        kind, draw, key = noise
+        kind, first_step, draw, key = noise
         with torch.cuda.device_of(inputs):
             kernels.forward_kernel[batch, cdiv(neurons, block)](
-                inputs, weight, thresholds, samples, spikes, potentials, currents,
-                steps, 0 if shared else steps, neurons, *constants, numbers, noise_scale, p0, draw, key,
+                inputs, weight, thresholds, samples, start, spikes, potentials, currents,
+                None if start is None else end, steps, 0 if shared else steps, first_step, neurons,
+                *constants, numbers, noise_scale, p0, draw, key,
                 SAME=same, DELAY=delay, NOISE=kind, KERNEL=taps, CHANNELS=channels if taps else 1,
                 WORDS=taps > 0 and positions > 1 and channels in CHANNELS_OF_A_WORD,
                 KEEP_CURRENTS=keep_currents, BLOCK=block,
@@ -76,12 +78,13 @@ def lif_forward(
 
 @lif_forward.register_fake
 def _(inputs, *arguments):
-    return _empty_outputs(inputs, inputs.shape[0], keep_currents=arguments[-1])
+    return _empty_outputs(inputs, inputs.shape[0], arguments[3], keep_currents=arguments[-1])
 
 
-def _empty_outputs(inputs: Tensor, batch: int, keep_currents: bool) -> tuple[Tensor, Tensor, Tensor]:
+def _empty_outputs(inputs: Tensor, batch: int, start: Tensor | None, keep_currents: bool) -> tuple[Tensor, ...]:
     shape = batch, *inputs.shape[1:]
-    return inputs.new_empty(shape), inputs.new_empty(shape), inputs.new_empty(shape if keep_currents else 0)
+    of_end = 0 if start is None else (batch, 3, *inputs.shape[2:])
+    return tuple(map(inputs.new_empty, (shape, shape, shape if keep_currents else 0, of_end)))
 
 
 @custom_op("sgtheory::lif_backward", mutates_args=())
@@ -159,20 +162,20 @@ def _(gradient, spikes, taps):
 
 
 def _save_for_backward(ctx, inputs, output):
-    _, recurrent, _, _, numbers, constants, same, attached, delay, _, _, _, surrogate, _ = inputs
-    ctx.save_for_backward(recurrent, numbers, *output)
-    ctx.mark_non_differentiable(output[2])
+    _, recurrent, _, _, _, numbers, constants, same, attached, delay, _, _, _, surrogate, _ = inputs
+    ctx.save_for_backward(recurrent, numbers, *output[:3])
+    ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)
     ctx.settings = constants, same, attached, delay, surrogate
     ctx.unfused = unfused_surrogate.get() if surrogate[0] == GIVEN_SURROGATE else None
 
 
-def _differentiate(ctx, gradient, gradient_potentials, _):
+def _differentiate(ctx, gradient, gradient_potentials, *_):
     if gradient is None and gradient_potentials is None:
-        return (None,) * 14
+        return (None,) * 15
     recurrent, numbers, spikes, potentials, currents = ctx.saved_tensors
     gradient = torch.zeros_like(spikes) if gradient is None else gradient
-    to_numbers = ctx.needs_input_grad[4]
+    to_numbers = ctx.needs_input_grad[5]
     theta = ctx.settings[0][3] if numbers is None else numbers[3].view(spikes.shape[2:])
     derivatives = ctx.unfused.derivative(potentials - theta, spikes).contiguous() if ctx.unfused else None
     states = spikes, potentials, currents, derivatives
@@ -180,7 +183,7 @@ def _differentiate(ctx, gradient, gradient_potentials, _):
         gradient, gradient_potentials, recurrent, *states, numbers, to_numbers, *ctx.settings
     )
     for_recurrent = recurrent_gradient(for_inputs, spikes, recurrent.shape[2]) if ctx.needs_input_grad[1] else None
-    return for_inputs, for_recurrent, None, None, for_numbers.sum(dim=0) if to_numbers else None, *[None] * 9
+    return for_inputs, for_recurrent, *[None] * 3, for_numbers.sum(dim=0) if to_numbers else None, *[None] * 9
 
 
 lif_forward.register_autograd(_differentiate, setup_context=_save_for_backward)
