@@ -11,6 +11,7 @@ from scipy.integrate import cumulative_trapezoid
 from scipy.optimize import brentq
 
 from sgtheory.claims import Claim
+from sgtheory.errors import ParameterError
 from sgtheory.figures._output import panel_letter
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import gradient_field, sigmoid_net
@@ -170,7 +171,13 @@ def measure(
         random_nets: nets with normal weights (s.d. 1) in which signs are compared, at steepnesses in the ratio of
             Table 1 and beta_sg 1.
         seed: of their weights.
+
+    Raises:
+        ParameterError: if there are not five weights.
     """
+    for name, given in {"weights": weights, "map_weights": map_weights}.items():
+        if len(given) != 5:
+            raise ParameterError(name, list(given), "must be five numbers: w, v1, v2, u1, u2")
     table = torch.tensor(weights, dtype=torch.float64)
     w = np.linspace(-line_range, line_range, line_points)
     lines = [_line(table, x, beta, b, w) for b in line_beta_sgs]

@@ -121,7 +121,7 @@ MISTAKES = [
     (("figure.points=0",), "figure.points = 0: must be 1 or more"),
     (("figure.seed=-1",), "figure.seed = -1"),
     (("figure.step=0",), "step = 0.0: must be a finite number above 0"),
-    (("figure.weights=[1]", "experiment=fig4"), "must be float64 of the shape [..., 5]"),
+    (("figure.weights=[1]", "experiment=fig4"), "fig4: weights = [1.0]: must be five numbers"),
     (("figure.beta=1,2",), "one value"),
     (("figure.module=fig99",), "figure.module = fig99"),
     (("figure=fig2",), "which figure"),
