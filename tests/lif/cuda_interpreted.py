@@ -187,6 +187,27 @@ def test_readout(delay):
     torch.testing.assert_close(gradient, expected_gradient, rtol=0, atol=1e-6)
 
 
+def test_units_that_differ_are_read_out_by_the_reference():
+    inputs, parameters = torch.randn(2, 7, 40, generator=torch.Generator().manual_seed(4)), differing(40)
+    assert torch.equal(cuda.readout(inputs, parameters, 0.1), _reference.readout(inputs, parameters, 0.1))
+
+
+def test_where_nothing_comes_back_nothing_is_passed_on():
+    class Nothing(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, spikes):
+            return spikes.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return None
+
+    inputs = torch.ones(1, 2, 3, requires_grad=True)
+    spikes, _ = cuda.layer(inputs, fast(), SURROGATES[0], Step(), Noise(0), None)
+    Nothing.apply(spikes).sum().backward()
+    assert inputs.grad is None
+
+
 @pytest.mark.parametrize("operator", ["lif_forward", "lif_backward", "recurrent_gradient", "leaky_filter", "uniform"])
 def test_operators_are_well_formed(operator):
     inputs, gradient = sixty_fourths(-128, 256, 2, 2, 3, 4), torch.randn(2, 2, 3, 4)

@@ -172,7 +172,10 @@ def report(tmp_path):
     return cuda_check_steps.Report(tmp_path / "step.json", math.inf, quick=True)
 
 
-@pytest.mark.parametrize("step", ["machine", "layers", "network", "determinism", "training", "timing"])
+LONGER = [pytest.param(step, marks=pytest.mark.slow) for step in ("determinism", "training", "timing")]
+
+
+@pytest.mark.parametrize("step", ["machine", "layers", "network", *LONGER])
 def test_check(step, tmp_path):
     """A step of scripts/cuda_check.py finds nothing wrong."""
     try:
