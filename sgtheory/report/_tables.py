@@ -12,6 +12,7 @@ from sgtheory.figures.figE5 import training_gain
 from sgtheory.figures.figE6 import advantage
 from sgtheory.files import atomic_path
 from sgtheory.report._ledger import Drawn, scale
+from sgtheory.report._provenance import command
 from sgtheory.report._registry import BEYOND, TOPICS
 
 GRADIENTS = ("detached", "attached")
@@ -94,6 +95,10 @@ def _robustness(n: dict) -> str:
         name = next(iter(line["settings"].values()), "deterministic").rpartition(".")[2].removesuffix("Escape").lower()
         found.append(f"{name} {steep.min():.2g} to {steep.max():.2g}")
     return f"{n['measures'][0]} for β from 10 on: {', '.join(found)}"
+
+
+def _escape_functions(n: dict) -> str:
+    return f"{n['measures'][0]}, relative difference to that with the sigmoid (95 %): {n['claims'][0]['decides']}"
 
 
 def _through_the_reset(n: dict) -> str:
@@ -213,6 +218,7 @@ RESULTS: dict[str, tuple[str, str, Callable[[dict], str]]] = {
     ),
     "figE2": ("E2, spike times (ours)", "< 1 min", _alignment),
     "figE3": ("E3, robustness (ours)", "4 min", _robustness),
+    "figE3_escape": ("E3, escape functions (ours)", "5 min", _escape_functions),
     "figE4": ("E4, the reset (ours)", "5 min", _through_the_reset),
     "figE5": ("E5, bias reduction (ours)", "10 min", _worth),
     "figE6": ("E6, along training (ours)", "4 min", _where_descent_stops),
@@ -244,7 +250,7 @@ def results_table(figures: dict[str, Drawn]) -> str:
 
 def _command(source: str, figure: Drawn) -> str:
     """What makes the figure from nothing, or from records that come with the package."""
-    return figure.command if figure.command.startswith("make") else f"make {source}"
+    return figure.command if figure.command.startswith("make") else command(source, {})
 
 
 def _verdicts(figure: Drawn) -> str:
