@@ -93,14 +93,23 @@ def lif_layer(
     samples: int = 400,
     steps: int = 350,
     neurons: int = 1088,
+    learnt: bool | None = None,
 ) -> Callable:
-    """One feed-forward layer, forward and backward pass for the input current."""
+    """One feed-forward layer, forward and backward pass for the input current.
+
+    ``learnt``: each neuron has time constants of its own, with gradients or without; None: all have the same.
+    """
+    import torch
+
     from sgtheory.lif import Noise, lif
     from sgtheory.neurons import LIFParameters, SigmoidEscape, Step, SuperSpike
 
     inputs, gradient = layer_data(samples, steps, neurons, device)
+    times = 20e-3, 10e-3
+    if learnt is not None:
+        times = (torch.full((neurons,), time, device=device, requires_grad=learnt) for time in times)
     layer = {
-        "parameters": LIFParameters(20e-3, 10e-3, 2e-3),
+        "parameters": LIFParameters(*times, 2e-3),
         "surrogate": SuperSpike(10.0),
         "escape": SigmoidEscape(10.0) if mode == "escape_noise" else Step(),
         "noise": Noise(1),
@@ -355,6 +364,10 @@ CASES = {
     "lif": {f"{mode}, naive": Case(lif_layer, {"mode": mode, "backend": "reference"}) for mode in MODES}
     | {mode: Case(lif_layer, {"mode": mode}, naive=f"{mode}, naive") for mode in MODES}
     | halves(lif_layer, {"samples": 400, "steps": 350, "neurons": 1088})
+    | {
+        f"deterministic, {name}": Case(lif_layer, {"learnt": learnt}, naive="deterministic, naive")
+        for name, learnt in (("time constants of each neuron", False), ("learnt time constants", True))
+    }
     | first_calls("lif_layer"),
     "peers": {
         f"{name}, {package}": Case(
