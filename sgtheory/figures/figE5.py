@@ -356,7 +356,9 @@ def claims(numbers: dict) -> list[Claim]:
         name: _direction_error(_moments_at(numbers, typical, STAGES[0], name, middle))
         for name in ("detached", "attached", "likelihood", "shrunk")
     }
-    best = np.fmin(direction["detached"], direction["attached"])
+    shrinkage = [median_interval(values) for values in shrunk.values()]
+    better = np.fmin(direction["detached"], direction["attached"]) - direction["likelihood"]
+    _, lowest, highest = median_interval(better)
     free = {
         beta: _reached(numbers, "matching", at, large, ["attached"])
         / _reached(numbers, "matching", at, large, ["detached"])
@@ -382,9 +384,10 @@ def claims(numbers: dict) -> list[Claim]:
             f"At {middle} passes a surrogate gradient has a smaller error in direction than the unbiased likelihood "
             f"ratio (beta = {betas[typical]:g}, before training)",
             ", ".join(f"{LABELS[name]} {_text(values)}" for name, values in direction.items())
-            + f"; the better surrogate less the likelihood ratio {_text(best - direction['likelihood'])}",
+            + f"; the better surrogate less the likelihood ratio {_text(better)}",
             "the interval of the difference is below 0",
-            bool(median_interval(best - direction["likelihood"])[2] < 0),
+            highest < 0,
+            undecided="more nets" if lowest <= 0 <= highest else "",
             choice=choice + "; error of the best multiple of the estimate, as a part of |g|^2",
         ),
         Claim(
@@ -393,7 +396,8 @@ def claims(numbers: dict) -> list[Claim]:
             f"squared error over that of the likelihood ratio at {middle} passes: "
             + ", ".join(f"{_text(values)} (beta = {beta:g})" for beta, values in shrunk.items()),
             "the interval of the median is below 1 for every beta",
-            all(median_interval(values)[2] < 1 for values in shrunk.values()),
+            all(high < 1 for _, _, high in shrinkage),
+            undecided="more nets" if any(low <= 1 <= high for _, low, high in shrinkage) else "",
             choice=choice,
         ),
         Claim(

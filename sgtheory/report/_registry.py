@@ -182,9 +182,6 @@ KNOWN = {
         "without recurrent connections gradients of unscaled surrogates do not explode; the paper's network has them",
         "docs/discrepancies.md",
     ),
-    "E7.mismatch": Known(
-        "the curl is as large with a gentler surrogate; the reset attached is what makes it smaller", "docs/theory.md"
-    ),
     "E1.variance": Known(
         "in steep nets unbiased stochastic derivatives sometimes have the lower variance", "docs/theory.md"
     ),
