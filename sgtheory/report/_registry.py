@@ -182,6 +182,7 @@ KNOWN = {
         "without recurrent connections gradients of unscaled surrogates do not explode; the paper's network has them",
         "docs/discrepancies.md",
     ),
+    "E5.worth": Known("surrogates do as well in training where they have the larger error", "docs/theory.md"),
     "E1.variance": Known(
         "in steep nets unbiased stochastic derivatives sometimes have the lower variance", "docs/theory.md"
     ),
