@@ -26,9 +26,11 @@ from sgtheory.command import Interrupted
 from sgtheory.errors import ParameterError
 from sgtheory.lif import Layer, Noise, Readout, leaky_readout, lif, network_activity, spiking_network
 from sgtheory.neurons import LIFParameters, SigmoidEscape, Step, SuperSpike
+from sgtheory.tasks import classification
 from sgtheory.training import expand, prepare, run_task
 
 pretended.pretend()
+classification.TRIALS_SHOWN = 2  # thirty, as a figure shows, take long in the interpreter
 
 CLASSIFICATION = (
     *("task=classification", "data=randman", "data.train=16", "data.test=6", "data.classes=2", "task.batch_size=7"),
