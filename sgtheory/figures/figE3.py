@@ -58,7 +58,7 @@ def measure(runs, axis: str = "surrogate.beta", **_) -> dict:
     seeds = sorted(table["seed"].unique())
     labels = [label for *_, label in measures]
     lines = [
-        {"mode": mode, "settings": settings, **_points(members, axis, seeds, labels)}
+        {"mode": mode, "settings": _own(settings), **_points(members, axis, seeds, labels)}
         for mode in NEURON_MODES
         for settings, members in _lines(table[table["neuron.mode"] == mode], axis, labels)
     ]
@@ -72,6 +72,11 @@ def measure(runs, axis: str = "surrogate.beta", **_) -> dict:
         "scale": f"{tasks[0].replace('_', ' ')}; {epochs} epochs; seeds {', '.join(map(str, seeds))}",
         "lines": lines,
     }
+
+
+def _own(settings: dict) -> dict:
+    """Without parameters that only other lines have, which are NaN."""
+    return {key: value for key, value in settings.items() if value == value}
 
 
 def _settings(run) -> dict:
@@ -132,9 +137,7 @@ def _name(settings: dict) -> str:
             else f"{key} = {value}"
         )
 
-    return ", ".join(
-        word(key, value) for key, value in settings.items() if value == value
-    )  # a parameter of others: NaN
+    return ", ".join(word(key, value) for key, value in settings.items())
 
 
 def claims(numbers: dict) -> list[Claim]:
@@ -277,6 +280,7 @@ def _draw_differences(numbers: dict) -> Figure:
             style = {"color": COLOURS["escape_noise"], "markersize": 5, "capsize": 3, "elinewidth": 1.5}
             axes.errorbar(mean, row, xerr=error if np.isfinite(error) else None, fmt="o", **style)
         axes.axvline(0, color="0.5", linewidth=0.6)
+        axes.locator_params(axis="x", nbins=4)
         axes.set_yticks(range(len(found)), found)
         relative = "relative " * numbers["less_is_better"]
         axes.set(xlabel=f"{relative}difference of the {label}\nto the sigmoid", ylim=(len(found) - 0.5, -0.5))
