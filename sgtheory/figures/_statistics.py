@@ -34,3 +34,9 @@ def median_interval(values, confidence: float = 0.95, resamples: int = 1000) -> 
     medians = np.median(values[chosen], axis=1)
     low, high = np.quantile(medians, (0.5 - confidence / 2, 0.5 + confidence / 2))
     return float(np.median(values)), float(low), float(high)
+
+
+def median_text(values, style: str = ".2f") -> str:
+    """:func:`median_interval` as text; ``style`` is the format of each number."""
+    middle, low, high = (format(number, style) for number in median_interval(values))
+    return f"{middle} [{low}, {high}]"

@@ -10,7 +10,7 @@ from scipy import stats
 
 from sgtheory.claims import Claim
 from sgtheory.figures._output import panel_letter
-from sgtheory.figures._statistics import median_interval
+from sgtheory.figures._statistics import median_interval, median_text
 from sgtheory.neurons import ScaledSigmoidDerivative, SigmoidDerivative, SuperSpike
 from sgtheory.theory import LIF_NEURON, LIFObjective, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
@@ -25,10 +25,6 @@ GENTLE, STEEP = 10.0, 20.0
 LAGS = 20  # steps over which a change of the potential is followed
 
 
-def _with_share(objective: LIFObjective, share: float) -> LIFObjective:
-    return replace(objective, net=replace(objective.net, reset_share=share))
-
-
 def _compare(objective, variants, batches, reference_paths, paths, seed) -> dict[str, dict[str, dict]]:
     """Of every variant (name: surrogate, share of the reset) and layer what :class:`Agreement` has."""
     rng = torch.Generator().manual_seed(seed)
@@ -38,7 +34,7 @@ def _compare(objective, variants, batches, reference_paths, paths, seed) -> dict
     found = {}
     for name, (surrogate, share) in variants.items():
         rng = torch.Generator().manual_seed(seed + 1)  # the same paths for all variants
-        estimates = SurrogateGradient(surrogate, paths=paths).sample(_with_share(objective, share), batches, rng)
+        estimates = SurrogateGradient(surrogate, paths=paths).sample(objective.with_reset_share(share), batches, rng)
         found[name] = {layer: asdict(agreement(estimates[:, at], reference[:, at])) for layer, at in part.items()}
     return found
 
@@ -170,12 +166,6 @@ def _median(values: np.ndarray) -> float:
     return median_interval(np.ravel(values))[0]
 
 
-def _text(values: np.ndarray, digits: int = 2) -> str:
-    """Median and its interval."""
-    middle, low, high = median_interval(values)
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
 def _growth(sensitivity: np.ndarray) -> np.ndarray:
     """Factor per step of the mean square over the last half of the lags, median over nets; [beta, 2]."""
     lags = sensitivity.shape[-1] - 1
@@ -223,8 +213,8 @@ def claims(numbers: dict) -> list[Claim]:
             "E4.length",
             f"At beta = {betas[gentle]:g} strict stochAD, with the reset attached, has nearly the length of the "
             "gradient of the expected loss; detached it is several times too long",
-            f"hidden weights, length over that of the reference: attached {_text(lengths['1'])}, detached "
-            f"{_text(lengths['0'], 1)} ({scale})",
+            f"hidden weights, length over that of the reference: attached {median_text(lengths['1'])}, detached "
+            f"{median_text(lengths['0'], '.1f')} ({scale})",
             "attached between 1/2 and 2, detached above 3",
             bool(0.5 < _median(lengths["1"]) < 2 and _median(lengths["0"]) > 3),
             choice=choice,
@@ -242,8 +232,9 @@ def claims(numbers: dict) -> list[Claim]:
         Claim(
             "E4.direction",
             f"At beta = {betas[gentle]:g} the attached gradient also points closer to it",
-            f"cosine attached - detached: hidden {_text(closer['hidden'])}, output {_text(closer['output'])}; hidden "
-            f"higher in {won} of {compared} nets, mean of both resets (sign test p = {p:.2g})",
+            f"cosine attached - detached: hidden {median_text(closer['hidden'])}, output "
+            f"{median_text(closer['output'])}; hidden higher in {won} of {compared} nets, mean of "
+            f"both resets (sign test p = {p:.2g})",
             "higher in more nets, p < 0.01",
             bool(p < 0.01),
             undecided="" if p < 0.01 or won < compared / 2 else "more nets",
@@ -253,7 +244,7 @@ def claims(numbers: dict) -> list[Claim]:
             "E4.tails",
             f"At beta = {betas[steep]:g} the attached gradient has no mean in practice, the detached one has",
             f"standard error of the mean over its length after {numbers['paths']} paths, hidden weights: attached "
-            f"{_text(errors['1'])}, detached {_text(errors['0'], 3)}",
+            f"{median_text(errors['1'])}, detached {median_text(errors['0'], '.3f')}",
             "attached above 0.3 for half of the nets, detached below 0.1",
             bool(_median(errors["1"]) > 0.3 and _median(errors["0"]) < 0.1),
             choice=choice + "; 0.3",
@@ -275,8 +266,8 @@ def claims(numbers: dict) -> list[Claim]:
             "With a quarter of the derivative of the reset the gradient points closer to the exact one than with none "
             f"at beta = {betas[gentle]:g}, and is no worse at {betas[steep]:g}, where it keeps its mean",
             "cosine with 1/4 - detached, hidden weights: "
-            + ", ".join(f"{_text(found, 3)} (beta = {betas[at]:g})" for at, found in part.items())
-            + f"; standard error over length at {betas[steep]:g}: {_text(errors['0.25'], 3)}",
+            + ", ".join(f"{median_text(found, '.3f')} (beta = {betas[at]:g})" for at, found in part.items())
+            + f"; standard error over length at {betas[steep]:g}: {median_text(errors['0.25'], '.3f')}",
             f"interval above 0 at {betas[gentle]:g}; median above -0.02 and error below 0.1 at {betas[steep]:g}",
             bool(_median(part[gentle]) > 0 and _median(part[steep]) > -0.02 and _median(errors["0.25"]) < 0.1),
             undecided="" if median_interval(part[gentle])[1] > 0 or _median(part[gentle]) < 0 else "more nets",
@@ -286,7 +277,7 @@ def claims(numbers: dict) -> list[Claim]:
             "E4.scaled",
             "A surrogate of peak 1/4 or 1 may pass through the reset: it changes the direction little",
             f"cosine attached - detached at beta = {betas[steep]:g}, hidden weights: "
-            + ", ".join(f"{LABELS[name]} {_text(gap)}" for name, gap in through.items()),
+            + ", ".join(f"{LABELS[name]} {median_text(gap)}" for name, gap in through.items()),
             "medians within 0.1 of 0",
             all(abs(_median(gap)) < 0.1 for gap in through.values()),
             choice=choice.replace("matched surrogate", "reset next"),

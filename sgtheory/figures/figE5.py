@@ -11,7 +11,7 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import panel_letter
-from sgtheory.figures._statistics import median_interval
+from sgtheory.figures._statistics import median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
     ControlledScoreFunction,
@@ -74,10 +74,6 @@ def _estimators(beta: float, passes: float) -> dict[str, tuple[Estimator, float]
     }
 
 
-def _with_share(objective: LIFObjective, share: float) -> LIFObjective:
-    return replace(objective, net=replace(objective.net, reset_share=share))
-
-
 def _moments(estimates: torch.Tensor, reference: torch.Tensor, unbiased: bool) -> list[float]:
     """m . g, |m|^2 and the variance of one estimate over |g|^2; m is the mean of the estimates, g that of the
     reference."""
@@ -95,7 +91,7 @@ def _quality(objective, beta, budgets, estimates, paths, reference_paths, seed) 
     reference = ScoreFunction(baseline=True, paths=reference_paths).sample(objective, 16, rng)
     found = {}
     for name, (estimator, share) in _estimators(beta, 2 * paths).items():
-        here = _with_share(objective, share)
+        here = objective.with_reset_share(share)
         n = 2 if name == "deterministic" else estimates
         if name == "shrunk":
             runs = [_estimators(beta, budget)[name][0].sample(here, n, rng) for budget in budgets]
@@ -117,7 +113,7 @@ def _seconds(objective, beta, passes, repeats) -> dict[str, float]:
             cost = estimator.cost(objective.net)
             n = max(1, round(passes / cost))
             began = time.process_time()
-            estimator.sample(_with_share(objective, share), n, rng)
+            estimator.sample(objective.with_reset_share(share), n, rng)
             found.setdefault(name, []).append((time.process_time() - began) / (n * cost))
     return {name: min(times) / min(found["detached"]) for name, times in found.items()}
 
@@ -153,7 +149,7 @@ def _train(objective, samples, beta, arms, budgets, updates, rates, paths, seed)
             continue
         estimator, share = _estimators(beta, budgets[at])[name]
         rng = torch.Generator().manual_seed(seed)
-        end = descend(_with_share(batch, share), estimator, updates, rates, rng, samples=samples)
+        end = descend(batch.with_reset_share(share), estimator, updates, rates, rng, samples=samples)
         ends.setdefault(name, []).append(losses(end) / initial)
     return {"initial": initial, **{name: np.array(values) for name, values in ends.items()}}
 
@@ -315,11 +311,6 @@ def training_gain(numbers, task, at, budget) -> np.ndarray:
     return corrected / surrogate
 
 
-def _text(values: np.ndarray, digits: int = 2) -> str:
-    middle, low, high = median_interval(values)
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
 def claims(numbers: dict) -> list[Claim]:
     """E5: what bias reduction costs and buys, in the gradient and in training."""
     betas, budgets = list(numbers["betas"]), list(numbers["budgets"]["matching"])
@@ -375,7 +366,7 @@ def claims(numbers: dict) -> list[Claim]:
     intervals = [median_interval(ratio) for ratio in gain.values()]
     lower, higher = sum(high < 1 for _, _, high in intervals), sum(low > 1 for _, low, _ in intervals)
     described = "; ".join(
-        f"{TASKS[task]}, beta = {betas[at]:g}, {numbers['budgets'][task][budget]} passes: {_text(ratio)}"
+        f"{TASKS[task]}, beta = {betas[at]:g}, {numbers['budgets'][task][budget]} passes: {median_text(ratio)}"
         for (task, at, budget), ratio in gain.items()
     )
     return [
@@ -383,8 +374,8 @@ def claims(numbers: dict) -> list[Claim]:
             "E5.error",
             f"At {middle} passes a surrogate gradient has a smaller error in direction than the unbiased likelihood "
             f"ratio (beta = {betas[typical]:g}, before training)",
-            ", ".join(f"{LABELS[name]} {_text(values)}" for name, values in direction.items())
-            + f"; the better surrogate less the likelihood ratio {_text(better)}",
+            ", ".join(f"{LABELS[name]} {median_text(values)}" for name, values in direction.items())
+            + f"; the better surrogate less the likelihood ratio {median_text(better)}",
             "the interval of the difference is below 0",
             highest < 0,
             undecided="more nets" if lowest <= 0 <= highest else "",
@@ -394,7 +385,7 @@ def claims(numbers: dict) -> list[Claim]:
             "E5.shrinkage",
             "Shrinking the likelihood ratio towards the surrogate gradient lowers its mean squared error at equal cost",
             f"squared error over that of the likelihood ratio at {middle} passes: "
-            + ", ".join(f"{_text(values)} (beta = {beta:g})" for beta, values in shrunk.items()),
+            + ", ".join(f"{median_text(values)} (beta = {beta:g})" for beta, values in shrunk.items()),
             "the interval of the median is below 1 for every beta",
             all(high < 1 for _, _, high in shrinkage),
             undecided="more nets" if any(low <= 1 <= high for _, low, high in shrinkage) else "",
@@ -405,7 +396,7 @@ def claims(numbers: dict) -> list[Claim]:
             "The surrogate gradient as a control variate does not pay: it takes less from the variance than its "
             "additional pass costs",
             "variance over that of the likelihood ratio at equal cost: "
-            + ", ".join(f"{stage} {_text(values)}" for stage, values in control.items())
+            + ", ".join(f"{stage} {median_text(values)}" for stage, values in control.items())
             + "; processor time of a pass over that of the detached surrogate gradient: "
             + ", ".join(f"{LABELS[name]} {value:.2f}" for name, value in numbers["seconds"].items()),
             "medians above 1",
@@ -417,7 +408,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"The bias that can be removed without cost is worth it up to beta = {betas[typical]:g}: descent along the "
             "surrogate gradient with the reset attached ends at a lower loss",
             f"expected loss attached / detached at {budgets[large]} passes: "
-            + ", ".join(f"{_text(values)} (beta = {beta:g})" for beta, values in free.items()),
+            + ", ".join(f"{median_text(values)} (beta = {beta:g})" for beta, values in free.items()),
             f"the interval of the median is below 1 up to beta = {betas[typical]:g}",
             all(high < 1 for _, _, high in gentle_free),
             undecided="more nets" if any(low <= 1 <= high for _, low, high in gentle_free) else "",

@@ -11,7 +11,7 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import panel_letter
-from sgtheory.figures._statistics import median_interval
+from sgtheory.figures._statistics import median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import LIF_NEURON, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
@@ -152,11 +152,6 @@ def _known_cosine(condition: dict, layer: str) -> np.ndarray:
     return np.where(np.asarray(condition[f"known_{layer}"]) > 0, np.asarray(condition[f"cosine_{layer}"]), np.nan)
 
 
-def _text(values: np.ndarray, digits: int = 2) -> str:
-    middle, low, high = median_interval(values)
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
 def claims(numbers: dict) -> list[Claim]:
     """E6: surrogate descent stops where the expected loss has a gradient; and how the two align on the way."""
     conditions, scale = numbers["conditions"], numbers["scale"]
@@ -177,11 +172,11 @@ def claims(numbers: dict) -> list[Claim]:
             "Where descent along surrogate gradients stops, the expected loss can still fall",
             "expected loss after unbiased updates below that after as many further surrogate ones: "
             + "; ".join(
-                f"{_name(c)}: {_text(advantage(c))}, in {(advantage(c) > 0).sum()} of {len(advantage(c))} nets"
+                f"{_name(c)}: {median_text(advantage(c))}, in {(advantage(c) > 0).sum()} of {len(advantage(c))} nets"
                 for c in conditions
             )
             + "; the further surrogate updates lower it by "
-            + ", ".join(_text(_rest(c)) for c in conditions)
+            + ", ".join(median_text(_rest(c)) for c in conditions)
             + f" ({scale})",
             "the interval of the median above 0 in every condition with the reset detached",
             all(low > 0 for _, low, _ in medians),
@@ -192,7 +187,7 @@ def claims(numbers: dict) -> list[Claim]:
             "E6.stationary",
             "Both gradients shrink on the way to the stop, and the surrogate one shrinks more",
             "length at the stop over that before training, surrogate / exact: "
-            + "; ".join(f"{name} {_text(halted[name])} / {_text(last[name])}" for name in last),
+            + "; ".join(f"{name} {median_text(halted[name])} / {median_text(last[name])}" for name in last),
             "surrogate gradients fall to a smaller part than exact ones (medians of all detached conditions)",
             all(np.median(halted[_name(c)]) < np.median(last[_name(c)]) for c in detached),
             choice=choice,
@@ -200,8 +195,8 @@ def claims(numbers: dict) -> list[Claim]:
         Claim(
             "E6.angle",
             f"Training turns the surrogate gradient away from the exact one ({_name(steepest)})",
-            f"cosine before {_text(cosines[0])}, at the stop {_text(cosines[-1])}; change {_text(change)} "
-            f"({np.isfinite(change).sum()} of {len(change)} nets)",
+            f"cosine before {median_text(cosines[0])}, at the stop {median_text(cosines[-1])}; change "
+            f"{median_text(change)} ({np.isfinite(change).sum()} of {len(change)} nets)",
             "the interval of the median change is below 0",
             bool(median_interval(change)[2] < 0),
             undecided="" if median_interval(change)[2] < 0 or median_interval(change)[0] > 0 else "more nets or paths",

@@ -11,7 +11,7 @@ from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend
 from sgtheory.figures._matching_network import NEURONS, MatchingNetwork
 from sgtheory.figures._output import panel_letter
-from sgtheory.figures._statistics import median_interval
+from sgtheory.figures._statistics import median_interval, median_text
 from sgtheory.lif import Noise
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import (
@@ -40,7 +40,7 @@ def _surrogate(beta: float, share: float):
     estimator = SurrogateGradient(SigmoidDerivative(beta))
 
     def field(objective, path):
-        here = replace(objective, net=replace(objective.net, reset_share=share))
+        here = objective.with_reset_share(share)
         return estimator.on_paths(here, path)
 
     return field
@@ -287,11 +287,6 @@ def _ratios(numbers, at, stage, field, block, term="whole") -> np.ndarray:
     return _ratio(numbers["small"][at][stage][field][term][block])
 
 
-def _text(values, digits: int = 2) -> str:
-    middle, low, high = median_interval(values)
-    return f"{middle:.{digits}g} [{low:.{digits}g}, {high:.{digits}g}]"
-
-
 def claims(numbers: dict) -> list[Claim]:
     """E7: curl of the mean surrogate gradient at initial and trained weights, where it comes from, and its size."""
     betas, ratios, scale = list(numbers["betas"]), list(numbers["ratios"]), numbers["scale"]
@@ -305,7 +300,9 @@ def claims(numbers: dict) -> list[Claim]:
         return {(i, stage): _ratios(numbers, i, stage, field, block, term) for i, stage in at}
 
     def listed(values):
-        return ", ".join(f"{_text(v)} (beta = {betas[i]:g}, {stage} training)" for (i, stage), v in values.items())
+        return ", ".join(
+            f"{median_text(v, '.2g')} (beta = {betas[i]:g}, {stage} training)" for (i, stage), v in values.items()
+        )
 
     matched = all_of("detached 1", "between")
     squares = {
@@ -344,7 +341,8 @@ def claims(numbers: dict) -> list[Claim]:
             "E7.curl",
             "The mean surrogate gradient of spiking networks is not a gradient, before and after training",
             f"antisymmetric over symmetric part between the layers, matched surrogate: {listed(matched)}; squared, all "
-            f"beta and stages: {_text(squares['detached 1'])}, of the exact gradient {_text(squares[EXACT])} ({scale})",
+            f"beta and stages: {median_text(squares['detached 1'], '.2g')}, of the exact gradient "
+            f"{median_text(squares[EXACT], '.2g')} ({scale})",
             "squared, noise subtracted: the interval of the surrogate is above 0, that of the exact gradient is not",
             bool(median_interval(squares["detached 1"])[1] > 0 and median_interval(squares[EXACT])[1] <= 0),
             choice=choice,
@@ -353,11 +351,11 @@ def claims(numbers: dict) -> list[Claim]:
             "E7.mismatch",
             "The curl is smallest where the surrogate is matched to the noise",
             "antisymmetric over symmetric part between the layers, all beta and stages: "
-            + ", ".join(f"{_text(v)} ({field})" for field, v in mismatch.items())
+            + ", ".join(f"{median_text(v, '.2g')} ({field})" for field, v in mismatch.items())
             + "; matched less these, net by net: "
-            + ", ".join(f"{_text(mismatch['detached 1'] - mismatch[field])}" for field in ends)
+            + ", ".join(f"{median_text(mismatch['detached 1'] - mismatch[field], '.2g')}" for field in ends)
             + f". Seen on the way: the reset attached instead of detached, beta up to {numbers['loops']['beta']:g}: "
-            f"{_text(attached)}, lower in {(attached < 0).sum()} of {len(attached)}",
+            f"{median_text(attached, '.2g')}, lower in {(attached < 0).sum()} of {len(attached)}",
             "the median of the matched one is the smallest",
             all(middle <= 0 for middle, _, _ in paired.values()),
             undecided="" if all(low > 0 or high < 0 for _, low, high in paired.values()) else "more nets",
@@ -368,7 +366,7 @@ def claims(numbers: dict) -> list[Claim]:
             "Within a layer and along spikes that stay as they are, the detached surrogate gradient is a gradient; its "
             "curl comes from the spikes that become more likely. The attached one has curl along each path",
             "antisymmetric over symmetric part of the change along fixed paths, within layers: "
-            + ", ".join(f"{field} {_text(v)}" for field, v in fixed.items()),
+            + ", ".join(f"{field} {median_text(v, '.2g')}" for field, v in fixed.items()),
             "detached below 1e-6, attached above 1e-2 (medians)",
             bool(np.nanmedian(fixed["detached 1"]) < 1e-6 and np.nanmedian(fixed["attached 1"]) > 1e-2),
             choice=choice,

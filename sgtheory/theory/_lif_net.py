@@ -173,6 +173,10 @@ class LIFObjective(Objective):
     def _shapes(self):
         return {"parameters": (..., self.net.n_parameters), "x": (..., self.net.steps, self.net.sizes[0])}
 
+    def with_reset_share(self, share: float) -> "LIFObjective":
+        """The same, where back-propagation takes ``share`` of the derivative of the reset."""
+        return replace(self, net=replace(self.net, reset_share=share))
+
     def output_spikes(self, path) -> torch.Tensor:
         """[..., steps, outputs]."""
         return torch.stack(path[len(self.net.sizes) - 2 :: len(self.net.sizes) - 1], dim=-2)
