@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from sgtheory.errors import ParameterError, convert, is_number, require_choice
-from sgtheory.neurons._range import LARGEST, require_normal_fields, require_tensor
+from sgtheory.neurons._range import LARGEST, require_normal_fields, require_normal_tensor
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LIFParameters:
         tensors = self.tensors
         require_normal_fields(self, *(name for name in ("tau_mem", "tau_syn", "dt") if name not in tensors))
         for name, value in tensors.items():
-            require_tensor(-LARGEST if name == "threshold" else 1 / LARGEST, **{name: value})
+            require_normal_tensor(-LARGEST if name == "threshold" else 1 / LARGEST, **{name: value})
         if "threshold" not in tensors:
             self._check_threshold()
         require_choice(("next", "same"), reset=self.reset)

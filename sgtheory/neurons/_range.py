@@ -16,7 +16,7 @@ def require_normal(**parameters: float) -> None:
             raise ParameterError(name, value, f"must be from {1 / LARGEST:.1g} to {LARGEST:.1g}, for float32")
 
 
-def require_tensor(least: float, **parameters: torch.Tensor) -> None:
+def require_normal_tensor(least: float, **parameters: torch.Tensor) -> None:
     """Raise :class:`ParameterError` for the first tensor that does not hold floating-point numbers from ``least`` to
     LARGEST along one axis at most.
 

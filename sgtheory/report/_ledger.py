@@ -13,15 +13,8 @@ from sgtheory.report._setup import setup_claims
 
 PUBLISHED = "published"  # folder within that of the figures: what comes with the package
 CLAIM = {"id", "statement", "measured", "expected", "verdict"}
-MORE = {
-    "qualification",
-    "undecided",
-    "decides",
-    "source",
-    "choice",
-    "power",
-    "settles",
-}  # where something is to be said
+# where there is something to say
+MORE = {"qualification", "undecided", "decides", "source", "choice", "power", "settles"}
 HOW_MADE = {  # what is shown beside the claims
     "scale": str,
     "seeds": list,
