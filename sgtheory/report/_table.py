@@ -47,10 +47,12 @@ def show_claims(claims: Sequence[Claim], long: bool) -> None:
 
 def _lines(claims: Sequence[Claim | Entry], long: bool) -> Table:
     """Id, verdict and the number that decides, on one line; with ``long`` the details below it."""
-    lines = Table.grid(padding=(0, 2))
-    for width in (len(max((c.id for c in claims), key=len, default="")), len(CONTRADICTED)):
-        lines.add_column(no_wrap=True, min_width=width)  # the last column is the one that is cut
-    lines.add_column(no_wrap=not long, overflow="fold" if long else "ellipsis")
+    lines = Table.grid(padding=(0, 2), expand=True)
+    lines.add_column(no_wrap=True)
+    lines.add_column(no_wrap=True, min_width=len(CONTRADICTED))
+    lines.add_column(
+        no_wrap=not long, overflow="fold" if long else "ellipsis", ratio=1
+    )  # it has the width that is left
     for claim in claims:
         verdict = Text(SHORT.get(claim.verdict, claim.verdict), COLOURS[claim.verdict])
         lines.add_row(Text(claim.id, "bold"), verdict, Text(claim.statement if long else decisive(claim)))

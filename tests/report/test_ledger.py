@@ -8,9 +8,9 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 from report_cases import claim
 
-from sgtheory.claims import from_json, to_json
+from sgtheory.claims import Claim, from_json, to_json
 from sgtheory.errors import UserError
-from sgtheory.report import find_figures, make_ledger, measure_quickly, provenance
+from sgtheory.report import find_figures, make_ledger, measure_quickly, provenance, show_claims
 from sgtheory.report._ledger import Drawn, scale
 from sgtheory.report._provenance import command
 from sgtheory.report._quick import PROFILED, REDUCED, TRAINED, _run
@@ -262,3 +262,13 @@ def test_a_script_that_fails_says_why(tmp_path, monkeypatch):
     monkeypatch.setattr("sgtheory.report._quick.SCRIPTS", tmp_path)
     with pytest.raises(UserError, match=r"^figure.py fig99 failed and said: error: no such fig99$"):
         _run("figure.py", "fig99")
+
+
+def test_every_line_of_a_terminal_begins_with_the_claim(capsys, monkeypatch):
+    """Also where the number that decides takes several times the width."""
+    monkeypatch.setenv("COLUMNS", "80")
+    claims = [Claim(f"C10.{number}", "statement", "measured " * 10 * number, "expected", True) for number in range(4)]
+    show_claims(claims, long=False)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines] == [[c.id, "reproduced"] for c in claims]
+    assert all(len(line) <= 80 for line in lines)
