@@ -86,7 +86,7 @@ def parse(
         raise UserError(f"{list(positional)[values.index(None)]} is missing: see --help")
     if unknown := [a.partition("=")[0] for a in others if "=" in a]:
         raise UserError(f"there is no setting {unknown[0]!r}: the settings are {', '.join(known)}")
-    return values, chosen, *(getattr(given, flag.lstrip("-")) for flag in flags)
+    return values, chosen, *(getattr(given, flag.lstrip("-").replace("-", "_")) for flag in flags)
 
 
 def one_sentence(error: Exception) -> str:
