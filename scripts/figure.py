@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
     settings = figure_settings(figure, module.measure)
     if records and figure.trained:
-        runs = recorded_runs(figure.module, records)
+        runs = recorded_runs(name, records)
     else:
         runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
     try:
@@ -92,7 +92,7 @@ def recorded_runs(figure: str, records: str) -> list[Run]:
 
 def reference_records(figure: str) -> Path:
     """Those at the scale of the paper, once enough of their seeds are trained in both neuron modes."""
-    paper = REFERENCE / f"{figure}_paper"
+    paper = REFERENCE / f"{figure.removesuffix('_paper')}_paper"
     seeds = [{path.name.split("-")[1] for path in paper.glob(f"{mode}-seed*")} for mode in NEURON_MODES]
     return paper if len(set.intersection(*seeds)) >= ENOUGH_SEEDS else REFERENCE / figure
 

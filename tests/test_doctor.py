@@ -1,9 +1,9 @@
 """scripts/doctor.py: what is there, what is not and why, and what to do."""
 
-import importlib.util
 from importlib import metadata
 from pathlib import Path
 
+import doctor
 import pytest
 
 from sgtheory import environment
@@ -11,23 +11,19 @@ from sgtheory import environment
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture
-def doctor(monkeypatch):
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "250")  # no sentence is broken
-    spec = importlib.util.spec_from_file_location("doctor", ROOT / "scripts" / "doctor.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
-def test_a_healthy_installation(doctor, tmp_path, capsys):
+def test_a_healthy_installation(tmp_path, capsys):
     assert doctor.main([f"data.dir={tmp_path}"]) == 0
     said = capsys.readouterr().out
     for expected in ("torch", "works, same spikes", "not available", "SHD", "not made yet"):
         assert expected in said
 
 
-def test_a_missing_package_is_named_with_its_mend(doctor, monkeypatch, capsys):
+def test_a_missing_package_is_named_with_its_mend(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "NEEDED", ("no-such-package",))
     assert doctor.main([]) == 1
     said = capsys.readouterr().out
@@ -35,7 +31,7 @@ def test_a_missing_package_is_named_with_its_mend(doctor, monkeypatch, capsys):
     assert "pip install" in said
 
 
-def test_wrong_spikes_are_found(doctor, monkeypatch, tmp_path, capsys):
+def test_wrong_spikes_are_found(monkeypatch, tmp_path, capsys):
     import torch
 
     monkeypatch.setattr(torch, "equal", lambda a, b: False)
@@ -48,7 +44,7 @@ def test_a_wrong_argument(script):
     assert (done.returncode, done.stderr) == (2, "error: there is no setting 'dir': the settings are data.dir\n")
 
 
-def test_another_environment_than_the_lock_is_said(doctor, monkeypatch, tmp_path, capsys):
+def test_another_environment_than_the_lock_is_said(monkeypatch, tmp_path, capsys):
     lock = tmp_path / "requirements.lock"
     lock.write_text(f"# exact versions\ntorch==1.0.0\nnumpy=={metadata.version('numpy')}\nnot-installed==3\n")
     monkeypatch.setattr(environment, "LOCK", lock)

@@ -1,12 +1,11 @@
 """Figure 7 from small runs: verdicts follow from the records, what it was made from is said, mistakes are named."""
 
-import importlib.util
 import json
 
+import figure
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
 
 from sgtheory.claims import CONTRADICTED, UNDECIDED
 from sgtheory.errors import UserError
@@ -233,13 +232,13 @@ def test_the_sample_shown_is_one_that_is_answered_rightly(tmp_path):
 def test_reference_records_are_those_of_the_papers_scale_once_three_seeds_are_there(
     tmp_path, monkeypatch, seeds, expected
 ):
-    spec = importlib.util.spec_from_file_location("figure_script", ROOT / "scripts" / "figure.py")
-    spec.loader.exec_module(figure := importlib.util.module_from_spec(spec))
     monkeypatch.setattr(figure, "REFERENCE", tmp_path)
     for mode in ("deterministic", "escape_noise"):
         for seed in (*seeds, 4) if mode == "escape_noise" else seeds:
             (tmp_path / "fig7_paper" / f"{mode}-seed{seed}-0a1b2c3d").mkdir(parents=True)
     assert figure.reference_records("fig7") == tmp_path / expected
+    assert figure.reference_records("fig7_paper") == tmp_path / "fig7_paper"
+    assert figure.reference_records("figS2_feedforward") == tmp_path / "figS2_feedforward"  # never those of figS2
 
 
 def test_the_figure_is_written_with_its_numbers(tmp_path):

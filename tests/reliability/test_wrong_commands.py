@@ -1,11 +1,12 @@
 """Commands with input that cannot be used: one sentence on stderr, exit code 2, and nothing written."""
 
+import importlib
 import os
 import sys
 from pathlib import Path
 
 import pytest
-from valid_files import CLAIM, CONFIG, FINISHED, script, write_classification_replay, write_json, write_records
+from valid_files import CLAIM, CONFIG, FINISHED, write_classification_replay, write_json, write_records
 
 from sgtheory.command import report_errors
 
@@ -72,7 +73,7 @@ MISTAKES = [
 def test_a_mistake_is_one_sentence_and_writes_nothing(command, message, folder, capsys):
     name, *arguments = command.split()
     before = sorted(folder.rglob("*"))
-    module = script(name)
+    module = importlib.import_module(name)
     with pytest.raises(SystemExit) as end, report_errors():
         sys.exit(module.main(arguments))
     said = capsys.readouterr().err

@@ -5,8 +5,8 @@ import importlib.util
 import json
 import types
 import zipfile
-from pathlib import Path
 
+import fetch_data
 import numpy as np
 import pandas as pd
 import pytest
@@ -20,7 +20,6 @@ from sgtheory.tasks.classification import Replay
 from sgtheory.tasks.spike_matching import SpikeMatching
 from sgtheory.training import COLUMNS, load_checkpoint, read_config, read_records, save_checkpoint
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIG = {
     "seed": 3,
     "version": "0.1.0",
@@ -130,14 +129,6 @@ def shown(path):
     return page.read_text()
 
 
-def script(name):
-    """A script as a module."""
-    spec = importlib.util.spec_from_file_location(f"{name}_script", ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 SOUNDS = [f"word/sound.{suffix}" for suffix in ("wav", "flac", "ogg", "aiff")]
 NEEDS_SOUNDFILE = pytest.mark.skipif(not importlib.util.find_spec("soundfile"), reason="soundfile is not installed")
 FILES = {
@@ -156,7 +147,7 @@ FILES = {
     "matching.npz": (write_matching_replay, replayed, tuple),
     "sums.txt": (
         lambda path: path.write_text(f"{'0' * 32}  shd_train.h5.gz\n{'a' * 32} *shd_test.h5.gz\n"),
-        script("fetch_data").read_sums,
+        fetch_data.read_sums,
         dict,
     ),
 }

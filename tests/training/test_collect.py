@@ -1,13 +1,12 @@
 """One table from many runs: what counts, how it is averaged, and what is said about the rest."""
 
-import importlib.util
 import json
 import math
 
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT
+from collect import main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -177,15 +176,7 @@ def test_folders_without_runs_are_named(tmp_path):
         collect(tmp_path / "wrong")
 
 
-@pytest.fixture(scope="module")
-def main():
-    spec = importlib.util.spec_from_file_location("collect_script", ROOT / "scripts" / "collect.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
-def test_the_command_prints_a_table_and_writes_csv(main, sweep, tmp_path, capsys):
+def test_the_command_prints_a_table_and_writes_csv(sweep, tmp_path, capsys):
     out = tmp_path / "out.csv"
     main([str(sweep), "--metric", "l2", "--csv", str(out)])
     printed = capsys.readouterr().out
@@ -199,18 +190,18 @@ def test_the_command_prints_a_table_and_writes_csv(main, sweep, tmp_path, capsys
     assert "[-3.572, 9.572]" in capsys.readouterr().out
 
 
-def test_the_command_names_a_setting_that_does_not_exist(main, sweep):
+def test_the_command_names_a_setting_that_does_not_exist(sweep):
     with pytest.raises(UserError, match=r"--by beta: these runs differ in surrogate\.beta"):
         main([str(sweep), "--by", "beta"])
 
 
-def test_the_command_shows_runs_that_are_all_unfinished(main, tmp_path, capsys):
+def test_the_command_shows_runs_that_are_all_unfinished(tmp_path, capsys):
     make_run(tmp_path, "run", CURVE, finished=False)
     main([str(tmp_path), "--metric", "l2"])
     assert "0 of 1" in capsys.readouterr().out
 
 
-def test_settings_that_vary_together_are_one_column_in_print_and_all_in_csv(main, tmp_path, capsys):
+def test_settings_that_vary_together_are_one_column_in_print_and_all_in_csv(tmp_path, capsys):
     for seed, (beta, trials) in enumerate(((5, 1), (5, 1), (20, 10))):
         make_run(tmp_path, str(seed), CURVE, seed=seed, surrogate={"beta": beta}, trainer={"epochs": trials})
     main([str(tmp_path), "--metric", "l2", "--csv", str(tmp_path / "out.csv")])

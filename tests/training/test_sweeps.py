@@ -1,6 +1,5 @@
 """Sweeps by every launcher: threads, signals, locks, a missing plugin."""
 
-import importlib.util
 import json
 import os
 import re
@@ -12,6 +11,7 @@ import time
 import types
 from pathlib import Path
 
+import collect
 import pandas as pd
 import pytest
 import torch
@@ -310,14 +310,11 @@ def test_the_commands_of_the_document_are_valid():
     commands = [
         shlex.split(line) for block in re.findall(r"```bash\n(.*?)```", text, flags=re.S) for line in block.splitlines()
     ]
-    spec = importlib.util.spec_from_file_location("collect_script", ROOT / "scripts" / "collect.py")
-    collect_script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(collect_script)
     jobs = []
     for python, script, *arguments in commands:
         assert python == "python"
         if script == "scripts/collect.py":
-            collect_script.parser().parse_args(arguments)
+            collect.parser().parse_args(arguments)
         else:
             jobs.append(len(expand([argument for argument in arguments if argument != "-m"])))
     assert jobs == [9, 6, 10, 6]
