@@ -152,6 +152,53 @@ def _van_rossum(first, last, spikes, target, slow, fast, gain, distances):
         distances[b] = 0.5 * gain * gain * squares.sum() / neurons
 
 
+class SpikeCounts:
+    """Spike counts in a window that slides in steps of one, over trials that come in parts of any size.
+
+    Args:
+        window: its length (steps).
+    """
+
+    def __init__(self, window: int = 1):
+        self.window, self.trials, self.sum, self.squares = window, 0, 0, 0
+
+    def add(self, spikes: np.ndarray) -> None:
+        """Count more trials.
+
+        Args:
+            spikes: 0 or 1, [trial, time, neuron].
+
+        Raises:
+            ParameterError: if the window is not in 1 ... time, or earlier trials had another time or other neurons.
+        """
+        spikes = _trains("spikes", spikes, (3,))
+        trials, steps, neurons = spikes.shape
+        if not is_whole(self.window) or not 1 <= self.window <= steps:
+            raise ParameterError("window", self.window, f"must be in 1 ... {steps} steps")
+        sums, squares = (np.empty((steps - self.window + 1, neurons), np.int64) for _ in range(2))
+        if self.trials and self.sum.shape != sums.shape:
+            raise ParameterError("spikes", list(spikes.shape), "must have the time and the neurons of earlier trials")
+        for first in range(0, neurons, FANO_NEURONS):
+            some = slice(first, first + FANO_NEURONS)
+            here = spikes[:, :, some].astype(np.int32)
+            if self.window > 1:
+                total = np.zeros((trials, steps + 1, here.shape[2]), np.int32)
+                np.cumsum(here, axis=1, out=total[:, 1:])
+                here = total[:, self.window :] - total[:, : -self.window]
+            sums[:, some] = here.sum(axis=0)
+            squares[:, some] = np.einsum("btn,btn->tn", here, here, dtype=np.int64)
+        self.trials, self.sum, self.squares = self.trials + trials, self.sum + sums, self.squares + squares
+
+    @property
+    def fano_factor(self) -> float:
+        """That of :func:`fano_factor`, of all trials so far."""
+        active = np.asarray(self.sum) > 0
+        if not active.any():
+            return math.nan
+        mean = self.sum[active] / self.trials
+        return float(np.mean((self.squares[active] / self.trials - mean**2) / mean))
+
+
 def fano_factor(spikes: np.ndarray, window: int = 1) -> float:
     """Fano factor over trials (Sections 8.4.1, 8.4.2).
 
@@ -170,25 +217,9 @@ def fano_factor(spikes: np.ndarray, window: int = 1) -> float:
     Raises:
         ParameterError: if the window is not in 1 ... time.
     """
-    spikes = _trains("spikes", spikes, (3,))
-    trials, steps, neurons = spikes.shape
-    if not is_whole(window) or not 1 <= window <= steps:
-        raise ParameterError("window", window, f"must be in 1 ... {steps} steps")
-    counts, squares = (np.empty((steps - window + 1, neurons), np.int64) for _ in range(2))
-    for first in range(0, neurons, FANO_NEURONS):
-        some = slice(first, first + FANO_NEURONS)
-        here = spikes[:, :, some].astype(np.int32)
-        if window > 1:
-            total = np.zeros((trials, steps + 1, here.shape[2]), np.int32)
-            np.cumsum(here, axis=1, out=total[:, 1:])
-            here = total[:, window:] - total[:, :-window]
-        counts[:, some] = here.sum(axis=0)
-        squares[:, some] = np.einsum("btn,btn->tn", here, here, dtype=np.int64)
-    active = counts > 0
-    if not active.any():
-        return math.nan
-    mean = counts[active] / trials
-    return float(np.mean((squares[active] / trials - mean**2) / mean))
+    counts = SpikeCounts(window)
+    counts.add(spikes)
+    return counts.fano_factor
 
 
 def firing_rate(spikes: np.ndarray, dt: float) -> float:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sgtheory.errors import ParameterError
 from sgtheory.metrics import (
     PSPKernel,
+    SpikeCounts,
     fano_factor,
     firing_rate,
     isi_statistics,
@@ -92,6 +93,18 @@ def test_fano_factor_against_elephant():
                 if sum(map(len, counts)):
                     values.append(statistics.fanofactor([neo.SpikeTrain(c, units="ms", t_stop=20) for c in counts]))
         assert fano_factor(spikes, window) == pytest.approx(np.mean(values))
+
+
+def test_trials_may_come_in_parts():
+    spikes = trains(3, 30, 40, 100, rate=0.1)
+    for window in (1, 20):
+        counts = SpikeCounts(window)
+        assert math.isnan(counts.fano_factor)
+        for part in np.split(spikes, [7, 8]):
+            counts.add(part)
+        assert counts.fano_factor == fano_factor(spikes, window)
+        with pytest.raises(ParameterError, match="of earlier trials"):
+            counts.add(spikes[:, :, :1])
 
 
 def test_fano_factor_of_bernoulli_spikes_is_one_minus_p():

@@ -23,7 +23,7 @@ from sgtheory.tasks._updates import TwoLayers, back_propagation_update, likeliho
 # streams of noise; two layers take two each
 INPUT, WEIGHTS, TRAINING, MEASUREMENT, OTHER_MODE, LAST, COUNTS = 0, 2, 10, 20, 30, 40, 50
 LAYERS = ("hidden", "output")
-TRIALS_AT_ONCE = 20  # of many: bounds the memory of their potentials
+TRIALS_AT_ONCE = 20  # of many: bounds the memory
 
 
 @dataclass
@@ -258,13 +258,12 @@ class SpikeMatching:
         if window > len(self.network.target):
             return []
         noise = self.noise.at(stream=COUNTS, draw=epoch)
-        spikes = {layer: [] for layer in LAYERS}
+        counts = {layer: metrics.SpikeCounts(window) for layer in LAYERS}
         for trials in torch.arange(s.fano_trials).split(TRIALS_AT_ONCE):
             activity = self.network.run(self.weights, self.escape, noise.at(samples=trials), len(trials))
             for layer in LAYERS:
-                spikes[layer].append(getattr(activity, layer))
-        counted = {layer: metrics.fano_factor(np.concatenate(parts), window) for layer, parts in spikes.items()}
-        return [("fano_window", layer, factor) for layer, factor in counted.items()]
+                counts[layer].add(getattr(activity, layer))
+        return [("fano_window", layer, counted.fano_factor) for layer, counted in counts.items()]
 
     def _measure_forms(self, epoch: int) -> list[tuple[str, str, float]]:
         """Van Rossum distances that answer differently whether a stochastic network matches as well as another one.
