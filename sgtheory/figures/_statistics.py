@@ -26,17 +26,38 @@ def over_seeds(values) -> str:
 def median_interval(values, confidence: float = 0.95, resamples: int = 1000) -> tuple[float, float, float]:
     """Median of the numbers that are not NaN and its percentile bootstrap interval, which heavy tails do not move; NaN
     without numbers. Always the same for the same values."""
+    return _interval(*_medians(values, resamples, np.random.default_rng(0)), confidence)
+
+
+def median_difference(values, others, confidence: float = 0.95, resamples: int = 1000) -> tuple[float, float, float]:
+    """Median of ``values`` less that of ``others``, which are not paired with them, and its interval; otherwise as
+    :func:`median_interval`."""
+    rng = np.random.default_rng(0)
+    one, other = _medians(values, resamples, rng), _medians(others, resamples, rng)
+    return _interval(one[0] - other[0], one[1] - other[1], confidence)
+
+
+def _medians(values, resamples, rng) -> tuple[float, np.ndarray]:
+    """Median of the numbers that are not NaN, and those of samples of them with replacement, [resamples]."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not len(values):
-        return math.nan, math.nan, math.nan
-    chosen = np.random.default_rng(0).integers(len(values), size=(resamples, len(values)))
-    medians = np.median(values[chosen], axis=1)
-    low, high = np.quantile(medians, (0.5 - confidence / 2, 0.5 + confidence / 2))
-    return float(np.median(values)), float(low), float(high)
+        return math.nan, np.full(resamples, math.nan)
+    chosen = rng.integers(len(values), size=(resamples, len(values)))
+    return float(np.median(values)), np.median(values[chosen], axis=1)
+
+
+def _interval(middle: float, resampled: np.ndarray, confidence: float) -> tuple[float, float, float]:
+    low, high = np.quantile(resampled, (0.5 - confidence / 2, 0.5 + confidence / 2))
+    return middle, float(low), float(high)
+
+
+def interval_text(interval: tuple[float, float, float], style: str = ".2f") -> str:
+    """A number and its interval; ``style`` is the format of each number."""
+    middle, low, high = (format(number, style) for number in interval)
+    return f"{middle} [{low}, {high}]"
 
 
 def median_text(values, style: str = ".2f") -> str:
-    """:func:`median_interval` as text; ``style`` is the format of each number."""
-    middle, low, high = (format(number, style) for number in median_interval(values))
-    return f"{middle} [{low}, {high}]"
+    """:func:`median_interval` as text."""
+    return interval_text(median_interval(values), style)

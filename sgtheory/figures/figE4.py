@@ -217,6 +217,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"{median_text(lengths['0'], '.1f')} ({scale})",
             "attached between 1/2 and 2, detached above 3",
             bool(0.5 < _median(lengths["1"]) < 2 and _median(lengths["0"]) > 3),
+            decides=f"length attached {median_text(lengths['1'])}, detached {median_text(lengths['0'], '.1f')}",
             choice=choice,
         ),
         Claim(
@@ -227,6 +228,8 @@ def claims(numbers: dict) -> list[Claim]:
             f"{', '.join(f'{v:.2f}' for v in by_depth['1'])} (medians, reset next)",
             "detached twice as long or more with each layer, attached between 1/2 and 2",
             bool(np.all(np.diff(np.log2(by_depth["0"])) > 1) and np.all(np.abs(np.log2(by_depth["1"])) < 1)),
+            decides=f"length detached {', '.join(f'{v:.3g}' for v in by_depth['0'])}; attached "
+            f"{', '.join(f'{v:.2g}' for v in by_depth['1'])}",
             choice=choice,
         ),
         Claim(
@@ -238,6 +241,7 @@ def claims(numbers: dict) -> list[Claim]:
             "higher in more nets, p < 0.01",
             bool(p < 0.01),
             undecided="" if p < 0.01 or won < compared / 2 else "more nets",
+            decides=f"closer by {median_text(closer['hidden'])}, in {won} of {compared} nets (p = {p:.2g})",
             choice=choice,
         ),
         Claim(
@@ -247,6 +251,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"{median_text(errors['1'])}, detached {median_text(errors['0'], '.3f')}",
             "attached above 0.3 for half of the nets, detached below 0.1",
             bool(_median(errors["1"]) > 0.3 and _median(errors["0"]) < 0.1),
+            decides=f"error attached {median_text(errors['1'])}, detached {median_text(errors['0'], '.3f')}",
             choice=choice + "; 0.3",
             settles="more paths: the error of a mean that exists falls with their square root",
         ),
@@ -259,6 +264,8 @@ def claims(numbers: dict) -> list[Claim]:
             + f"; detached at most {growth[:, 0].max():.2f} (reset same; tangent at threshold 1 - beta / 4)",
             f"attached below 1 up to beta = {betas[gentle]:g} and above 1 at {betas[steep]:g}, detached below 1",
             bool(growth[gentle, 1] < 1 < growth[steep, 1] and growth[:, 0].max() < 1),
+            decides=f"growth {growth[gentle, 1]:.2f} at beta = {betas[gentle]:g}, {growth[steep, 1]:.2f} at "
+            f"{betas[steep]:g}; detached {growth[:, 0].max():.2f}",
             choice=choice,
         ),
         Claim(
@@ -271,6 +278,8 @@ def claims(numbers: dict) -> list[Claim]:
             f"interval above 0 at {betas[gentle]:g}; median above -0.02 and error below 0.1 at {betas[steep]:g}",
             bool(_median(part[gentle]) > 0 and _median(part[steep]) > -0.02 and _median(errors["0.25"]) < 0.1),
             undecided="" if median_interval(part[gentle])[1] > 0 or _median(part[gentle]) < 0 else "more nets",
+            decides="closer by "
+            + ", ".join(f"{median_text(found)} (beta {betas[at]:g})" for at, found in part.items()),
             choice=choice + "; the share 1/4, after a first look",
         ),
         Claim(
@@ -280,6 +289,7 @@ def claims(numbers: dict) -> list[Claim]:
             + ", ".join(f"{LABELS[name]} {median_text(gap)}" for name, gap in through.items()),
             "medians within 0.1 of 0",
             all(abs(_median(gap)) < 0.1 for gap in through.values()),
+            decides="change of cosine " + ", ".join(map(median_text, through.values())),
             choice=choice.replace("matched surrogate", "reset next"),
         ),
     ]

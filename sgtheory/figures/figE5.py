@@ -11,7 +11,7 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import panel_letter
-from sgtheory.figures._statistics import median_interval, median_text
+from sgtheory.figures._statistics import interval_text, median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
     ControlledScoreFunction,
@@ -379,6 +379,7 @@ def claims(numbers: dict) -> list[Claim]:
             "the interval of the difference is below 0",
             highest < 0,
             undecided="more nets" if lowest <= 0 <= highest else "",
+            decides=f"error less that of the likelihood ratio {median_text(better)}",
             choice=choice + "; error of the best multiple of the estimate, as a part of |g|^2",
         ),
         Claim(
@@ -389,6 +390,7 @@ def claims(numbers: dict) -> list[Claim]:
             "the interval of the median is below 1 for every beta",
             all(high < 1 for _, _, high in shrinkage),
             undecided="more nets" if any(low <= 1 <= high for _, low, high in shrinkage) else "",
+            decides=f"squared error at most {interval_text(max(shrinkage))} of the unshrunk",
             choice=choice,
         ),
         Claim(
@@ -401,6 +403,8 @@ def claims(numbers: dict) -> list[Claim]:
             + ", ".join(f"{LABELS[name]} {value:.2f}" for name, value in numbers["seconds"].items()),
             "medians above 1",
             all(median_interval(values)[0] > 1 for values in control.values()),
+            decides="variance times "
+            + ", ".join(f"{median_text(v)} {stage.split()[0]}" for stage, v in control.items()),
             choice=choice,
         ),
         Claim(
@@ -412,6 +416,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"the interval of the median is below 1 up to beta = {betas[typical]:g}",
             all(high < 1 for _, _, high in gentle_free),
             undecided="more nets" if any(low <= 1 <= high for _, low, high in gentle_free) else "",
+            decides="loss attached / detached " + ", ".join(map(interval_text, gentle_free)),
             choice=choice,
         ),
         Claim(
@@ -423,6 +428,8 @@ def claims(numbers: dict) -> list[Claim]:
             f"spike matching: interval above 1 at beta = {betas[gentle]:g} and {budgets[small]} passes, below 1 at "
             f"{betas[steep]:g} and {budgets[large]}",
             bool(cheap[1] > 1 and dear[2] < 1),
+            decides=f"loss times {interval_text(cheap)} at {budgets[small]} passes, {interval_text(dear)} at "
+            f"{budgets[large]}",
             undecided="more nets" if (cheap[1] <= 1 < cheap[2] and dear[1] < 1) or (dear[1] < 1 <= dear[2]) else "",
             choice=choice,
         ),

@@ -11,7 +11,7 @@ from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend
 from sgtheory.figures._matching_network import NEURONS, MatchingNetwork
 from sgtheory.figures._output import panel_letter
-from sgtheory.figures._statistics import median_interval, median_text
+from sgtheory.figures._statistics import interval_text, median_interval, median_text
 from sgtheory.lif import Noise
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import (
@@ -345,6 +345,8 @@ def claims(numbers: dict) -> list[Claim]:
             f"{median_text(squares[EXACT], '.2g')} ({scale})",
             "squared, noise subtracted: the interval of the surrogate is above 0, that of the exact gradient is not",
             bool(median_interval(squares["detached 1"])[1] > 0 and median_interval(squares[EXACT])[1] <= 0),
+            decides=f"ratio squared {median_text(squares['detached 1'], '.2g')}, exact "
+            f"{median_text(squares[EXACT], '.1g')}",
             choice=choice,
         ),
         Claim(
@@ -359,6 +361,7 @@ def claims(numbers: dict) -> list[Claim]:
             "the median of the matched one is the smallest",
             all(middle <= 0 for middle, _, _ in paired.values()),
             undecided="" if all(low > 0 or high < 0 for _, low, high in paired.values()) else "more nets",
+            decides="; ".join(f"1 less {field.split()[1]}: {interval_text(gap)}" for field, gap in paired.items()),
             choice=choice + "; the number is beta_SG / beta",
         ),
         Claim(
@@ -369,6 +372,7 @@ def claims(numbers: dict) -> list[Claim]:
             + ", ".join(f"{field} {median_text(v, '.2g')}" for field, v in fixed.items()),
             "detached below 1e-6, attached above 1e-2 (medians)",
             bool(np.nanmedian(fixed["detached 1"]) < 1e-6 and np.nanmedian(fixed["attached 1"]) > 1e-2),
+            decides=", ".join(f"{field.split()[0]} {median_text(v, '.1g')}" for field, v in fixed.items()),
             choice=choice,
         ),
         Claim(
@@ -380,6 +384,8 @@ def claims(numbers: dict) -> list[Claim]:
             f"{max(controls, default=np.nan):.0e} of it",
             "within 3 standard errors; 1 %; 1e-6",
             bool(gaps and max(map(abs, gaps)) < 3 and max(halves) < 1e-2 and max(controls) < 1e-6),
+            decides=f"off by {', '.join(f'{g:.2f}' for g in gaps)} standard errors, the control by "
+            f"{max(controls, default=np.nan):.0e}",
             choice=choice,
         ),
         Claim(
@@ -399,6 +405,7 @@ def claims(numbers: dict) -> list[Claim]:
                 and network[s]["graded"].max() < 0.02
                 for s in STAGES
             ),
+            decides="between layers " + ", ".join(f"{_range(network[s]['between'])} {s}" for s in STAGES),
             choice="planes of surrogate gradients of single trials, circles of radius "
             f"{numbers['network_radius']:g} (1 % of the length of the weights), {numbers['network_points']} points, "
             "the same noise at all points; range over networks; thresholds set after a first look at one network",

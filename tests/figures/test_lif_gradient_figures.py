@@ -10,6 +10,9 @@ from conftest import ROOT
 
 from sgtheory.claims import from_json
 from sgtheory.figures import figE4, figE5, figE6, figE7
+from sgtheory.figures._statistics import median_difference, median_interval
+
+OF_100_COLUMNS = 71  # what `make claims` leaves to the number that decides
 
 
 def published(name):
@@ -19,6 +22,23 @@ def published(name):
 
 def holds(module, numbers):
     return {claim.id for claim in module.claims(numbers) if claim.verdict == "reproduced"}
+
+
+@pytest.mark.parametrize("module", [figE4, figE5, figE7])
+def test_what_decides_has_room_on_a_line(module):
+    for claim in module.claims(published(module.__name__.rpartition(".")[2])):
+        assert 0 < len(claim.decides) <= OF_100_COLUMNS, claim.decides
+
+
+def test_the_difference_of_medians_is_not_that_of_pairs():
+    """Two equal samples in the same order: paired, the difference is 0 without error."""
+    values = np.random.default_rng(0).normal(size=400)
+    assert median_interval(values - values) == (0, 0, 0)
+    middle, low, high = median_difference(values + 1, values)
+    assert middle == pytest.approx(1)
+    # standard error of a median of n normal numbers: sqrt(pi / 2 n); of a difference sqrt(2) times that
+    assert high - low == pytest.approx(2 * 1.96 * np.sqrt(np.pi / 400), rel=0.2)
+    assert median_difference([np.nan, *values], [2.0])[0] == pytest.approx(np.median(values) - 2)
 
 
 def test_attached_and_detached_exchanged():
