@@ -13,7 +13,19 @@ from sgtheory.theory import SPIKE_MATCHING_NEURON
 
 NEURONS, RATE = 200, 50.0  # in every layer; Hz of the input
 BETAS = (10.0, 100.0)  # of the escape noise, hidden and output
+ESCAPES = tuple(SigmoidEscape(beta) for beta in BETAS)
 LEARNING_RATES = (1.0, 1.5)  # hidden and output, of task=spike_matching task.output_rule=surrogate
+
+
+def output_spikes(inputs: torch.Tensor, weights, escapes, noise: Noise) -> torch.Tensor:
+    """Spikes of the output layer for ``inputs``, [trial, time, neuron], and the weights [..., pre, post] and escape
+    functions of both layers, which take two adjacent streams of ``noise``; backwards, sigmoid' with the steepness of
+    the hidden noise."""
+    spikes = inputs
+    for layer, (w, escape) in enumerate(zip(weights, escapes, strict=True)):
+        source = noise.at(stream=noise.stream + layer)
+        spikes, _ = lif(spikes @ w, SPIKE_MATCHING_NEURON, SigmoidDerivative(BETAS[0]), escape, source)
+    return spikes
 
 
 @dataclass(frozen=True)
@@ -44,11 +56,8 @@ class MatchingNetwork:
             trials: number of them.
         """
         weights = weights.detach().requires_grad_()
-        escapes = [SigmoidEscape(beta) for beta in BETAS]
-        spikes = self.inputs.to(weights).expand(trials, -1, -1)
-        for layer, (w, escape) in enumerate(zip(weights.view(2, NEURONS, NEURONS), escapes, strict=True)):
-            source = noise.at(stream=noise.stream + layer)
-            spikes, _ = lif(spikes @ w, SPIKE_MATCHING_NEURON, SigmoidDerivative(BETAS[0]), escape, source)
+        inputs = self.inputs.to(weights).expand(trials, -1, -1)
+        spikes = output_spikes(inputs, weights.view(2, NEURONS, NEURONS), ESCAPES, noise)
         loss = 0.5 * (spikes - self.target.to(weights)).square().sum(1).mean()
         (gradient,) = torch.autograd.grad(loss, weights)
         return gradient, float(loss.detach())

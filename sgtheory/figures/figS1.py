@@ -8,15 +8,14 @@ import torch
 from matplotlib.lines import Line2D
 
 from sgtheory.claims import Claim
+from sgtheory.figures._matching_network import BETAS, ESCAPES, output_spikes
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._tree import branches, draw_branch, draw_tree, pattern_tree
-from sgtheory.lif import Noise, lif
+from sgtheory.lif import Noise
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step
-from sgtheory.theory import SPIKE_MATCHING_NEURON, Objective, SurrogateGradient, random_objective
+from sgtheory.theory import Objective, SurrogateGradient, random_objective
 from sgtheory.training import expand, prepare
 
-# of the escape noise of the network of Figure 6, hidden and output layer (Tables 2, 3)
-SPIKING_BETAS = (10.0, 100.0)
 TRIALS_AT_ONCE = 8
 SPIKING = {"jacobian": ("spiking, random cotangents", "#B5483A"), "loss": ("spiking, L2 loss", "#6B4C9A")}
 TRAINED = {"before": "o", "after": "s"}
@@ -49,10 +48,7 @@ def _selection(objective: Objective, beta_surrogate: float) -> dict:
 def _spiking_gradients(weights, inputs, cotangents, escapes, seed, trials) -> torch.Tensor:
     """Surrogate gradient of each trial for every one of ``cotangents(spikes)``, [cotangents, trials, weights]."""
     weights = [w.expand(len(trials), -1, -1).clone().requires_grad_() for w in weights]
-    spikes = inputs.expand(len(trials), -1, -1)
-    for layer, (w, escape) in enumerate(zip(weights, escapes, strict=True)):
-        noise = Noise(seed, stream=layer, samples=trials)
-        spikes, _ = lif(spikes @ w, SPIKE_MATCHING_NEURON, SigmoidDerivative(SPIKING_BETAS[0]), escape, noise)
+    spikes = output_spikes(inputs.expand(len(trials), -1, -1), weights, escapes, Noise(seed, samples=trials))
     gradients = [
         torch.autograd.grad(spikes, weights, cotangent.expand_as(spikes), retain_graph=True)
         for cotangent in cotangents(spikes.detach())
@@ -84,12 +80,11 @@ def _spiking_selection(weights, inputs, target, seed: int, trials: int) -> dict[
     def cotangents(spikes):
         return random, (spikes - target) / target.shape[1]
 
-    noisy = [SigmoidEscape(beta) for beta in SPIKING_BETAS]
-    silent = [Step() for _ in SPIKING_BETAS]
+    silent = [Step()] * len(ESCAPES)
     deterministic = _spiking_gradients(weights, inputs, cotangents, silent, seed, torch.arange(1))[:, 0]
     total, squares = 0.0, 0.0
     for some in torch.arange(trials).split(TRIALS_AT_ONCE):
-        gradients = _spiking_gradients(weights, inputs, cotangents, noisy, seed, some)
+        gradients = _spiking_gradients(weights, inputs, cotangents, ESCAPES, seed, some)
         total, squares = total + gradients.sum(1), squares + gradients.square().sum((1, 2))
     mean = total / trials
     error = (squares - trials * mean.square().sum(1)) / (trials - 1) / trials  # squared standard error of the mean
@@ -256,7 +251,7 @@ def claims(numbers: dict) -> list[Claim]:
             + " in trained spiking networks",
             source="Section 3.2.2, preprint: the bias is generally small in practice",
             choice="random perceptrons; what counts as small; the surrogate of the gradient in spiking networks,"
-            f" sigmoid' of β = {SPIKING_BETAS[0]:g} in both layers",
+            f" sigmoid' of β = {BETAS[0]:g} in both layers",
             settles="networks that are trained with noise",
         ),
         Claim(
