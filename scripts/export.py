@@ -14,7 +14,7 @@ from sgtheory.command import parse, report_errors
 from sgtheory.errors import UserError
 from sgtheory.training import export
 
-POSITIONAL = {"run": "directory of a finished run", "out": "the file to write"}
+POSITIONAL = {"RUN": "directory of a finished run", "OUT": "the file to write"}
 SETTINGS = {"euler_step=none": "for a program that steps by Euler: the length of its steps in seconds"}
 
 

@@ -63,7 +63,7 @@ MISTAKES = [
     ("evaluate bad/run --upgrade", "'--upgrade' is not an argument of this command"),
     ("export bad/run out.nir", "config.json cannot be read"),
     ("export runs out.nir", "runs holds no finished run"),
-    ("export runs/deterministic", "out is missing"),
+    ("export runs/deterministic", "OUT is missing"),
     ("export runs/deterministic out.nir euler_step=x", "euler_step = x must be a number of seconds"),
     ("fetch_data shd data.dir=shd", "its MD5 sum is not that of the file of SHD"),
 ]
