@@ -3,6 +3,7 @@
 import json
 import types
 
+import figure
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,9 +127,8 @@ def test_the_figure_is_written_with_its_numbers(tmp_path):
 def test_from_training_to_figure(script, tmp_path):
     """As `make fig6` does, small: a sweep, then the figure of the same overrides; a missing run is named."""
     overrides = ("experiment=fig6", "seed=1,2", "trainer.epochs=20", f"runs={tmp_path / 'runs'}", *SMALL)
-    missing = script("figure.py", *overrides, f"output={tmp_path}")
-    assert missing.returncode == 2
-    assert "4 of 4 runs are not finished" in missing.stderr
+    with pytest.raises(UserError, match="4 of 4 runs are not finished"):
+        figure.main([*overrides, f"output={tmp_path}"])
     launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     trained = script("train.py", "-m", *overrides, *launcher)
     assert trained.returncode == 0, trained.stderr

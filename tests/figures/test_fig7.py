@@ -270,23 +270,20 @@ def test_the_number_of_hidden_layers_is_that_of_the_network(tmp_path, layers):
     assert len(fig7.draw(numbers).axes) == 2 * (layers + 2) + 4 + 3
 
 
-def test_from_training_to_figure(script, tmp_path):
+def test_from_training_to_figure(script, tmp_path, capsys):
     """As `make fig7` does, small: a sweep, the figure of its runs, and the figure of their records alone."""
     data = ("data=randman", "data.classes=4", "data.train=60", "data.test=20", "task.training_samples=null")
     small = ("task.test_samples=null", "trainer.epochs=2", "task.fano_trials=10", "task.batch_size=20")
     overrides = ("experiment=fig7", *data, *small, f"runs={tmp_path / 'runs'}")
     trained = script("train.py", "-m", *overrides, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert trained.returncode == 0, trained.stderr
-    drawn = script("figure.py", *overrides, f"output={tmp_path / 'one'}")
-    assert drawn.returncode == 0, drawn.stderr
-    assert "verdict" in drawn.stdout
+    figure.main([*overrides, f"output={tmp_path / 'one'}"])
+    assert "verdict" in capsys.readouterr().out
     for directory in (tmp_path / "runs" / "classification").iterdir():
         (directory / "checkpoint.pt").unlink()
-    again = script("figure.py", "experiment=fig7", f"records={tmp_path / 'runs'}", f"output={tmp_path / 'two'}")
-    assert again.returncode == 0, again.stderr
+    figure.main(["experiment=fig7", f"records={tmp_path / 'runs'}", f"output={tmp_path / 'two'}"])
     one, two = (json.loads((tmp_path / folder / "fig7.json").read_text()) for folder in ("one", "two"))
     assert one.pop("provenance")["runs"] == two.pop("provenance")["runs"]
     assert one == two
-    none = script("figure.py", "experiment=fig7", f"records={tmp_path / 'one'}")
-    assert none.returncode == 2
-    assert "there are no finished runs of fig7" in none.stderr
+    with pytest.raises(UserError, match="there are no finished runs of fig7"):
+        figure.main(["experiment=fig7", f"records={tmp_path / 'one'}"])
