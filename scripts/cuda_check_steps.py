@@ -193,7 +193,7 @@ def network(report: Report) -> str:
 
     from sgtheory.lif import Noise, network_activity, spiking_network
 
-    size, said = report.size(samples=1, steps=8, channels=280), []
+    size, said = report.size(samples=1, steps=5, channels=280), []
     for mode, rounded in itertools.product(MODES, (True, False)):
         if not report.has_time:
             said.append("then the time was over")

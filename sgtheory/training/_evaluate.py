@@ -4,18 +4,21 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 from omegaconf import OmegaConf
 
 from sgtheory.errors import UserError
 from sgtheory.files import atomic_path
 from sgtheory.reading import read_numbers
-from sgtheory.training._config import identity, prepare
+from sgtheory.training._config import choose_device, identity, prepare
 from sgtheory.training._final_state import WEIGHTS
 from sgtheory.training._records import RASTERS, Records, load_run, read_config
 
 
 def evaluate(directory: Path, data: dict) -> tuple[pd.DataFrame, dict[str, np.ndarray]]:
     """Give the task of a run its trained weights, and measure what it measures after the last epoch.
+
+    It is computed on the device of the run, or on the CPU where there is no GPU.
 
     Args:
         directory: of the run, with config.json and weights.npz.
@@ -36,6 +39,8 @@ def evaluate(directory: Path, data: dict) -> tuple[pd.DataFrame, dict[str, np.nd
         raise UserError(
             f"{directory} was trained on {parts['data']}, and here is {found}: name its folder by data.dir="
         )
+    if choose_device(config)[0] == "cuda" and not torch.cuda.is_available():
+        config.trainer.update({"device": "cpu", "backend": "auto"})
     task, trainer = prepare(config)
     if not hasattr(task, "load_weights"):
         raise UserError(
