@@ -28,6 +28,28 @@ def test_smorms3_as_written():
         np.testing.assert_allclose(w.detach().numpy(), expected, rtol=1e-12)
 
 
+def test_smorms3_gives_every_weight_the_bits_of_these_operations():
+    generator = torch.Generator().manual_seed(0)
+    weights = [torch.randn(shape, generator=generator).requires_grad_() for shape in ((5, 3, 2), (7,), (4, 33))]
+    expected = [w.detach().clone() for w in weights]
+    states = [(torch.ones_like(w), torch.zeros_like(w), torch.zeros_like(w)) for w in expected]
+    optimiser = SMORMS3(weights, lr=0.01)
+    for step in range(20):
+        for w in weights[: 2 if step % 5 else 3]:
+            w.grad = torch.randn(w.shape, generator=generator)
+        optimiser.step()
+        for w, e, (mem, g, g2) in zip(weights, expected, states, strict=True):
+            if w.grad is not None:
+                r = 1 / (mem + 1)
+                g.lerp_(w.grad, r)
+                g2.lerp_(w.grad.square(), r)
+                x = g.square() / (g2 + 1e-16)
+                mem.mul_(1 - x).add_(1)
+                e.sub_(w.grad * x.clamp(max=0.01) / (g2.sqrt() + 1e-16))
+            assert torch.equal(w.detach(), e)
+            w.grad = None
+
+
 @pytest.mark.parametrize("name", OPTIMISERS)
 def test_a_resumed_optimiser_takes_the_same_steps(name):
     def quadratic(w):

@@ -100,6 +100,9 @@ def test_an_update_copies_little_and_waits_once():
     assert task._update(next(batches), 1)
     assert sum(pretended.to_device.values()) == 3  # samples, places of their spikes, labels
     assert sum(pretended.to_host.values()) == 1  # the loss, with all that is recorded and whether weights are finite
+    pretended.launched.clear()
+    task.optimiser.step()
+    assert sum(pretended.launched.values()) == 18  # however many weights there are
     with torch.no_grad():
         task.network.readout_weight[0, 0] = math.nan
     assert not task._is_finite()
