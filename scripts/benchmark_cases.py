@@ -94,10 +94,12 @@ def lif_layer(
     steps: int = 350,
     neurons: int = 1088,
     learnt: bool | None = None,
+    adaptation: float = 0.0,
 ) -> Callable:
     """One feed-forward layer, forward and backward pass for the input current.
 
     ``learnt``: each neuron has time constants of its own, with gradients or without; None: all have the same.
+    ``adaptation``: of the thresholds.
     """
     import torch
 
@@ -109,7 +111,7 @@ def lif_layer(
     if learnt is not None:
         times = (torch.full((neurons,), time, device=device, requires_grad=learnt) for time in times)
     layer = {
-        "parameters": LIFParameters(*times, 2e-3),
+        "parameters": LIFParameters(*times, 2e-3, adaptation=adaptation),
         "surrogate": SuperSpike(10.0),
         "escape": SigmoidEscape(10.0) if mode == "escape_noise" else Step(),
         "noise": Noise(1),
@@ -365,8 +367,12 @@ CASES = {
     | {mode: Case(lif_layer, {"mode": mode}, naive=f"{mode}, naive") for mode in MODES}
     | halves(lif_layer, {"samples": 400, "steps": 350, "neurons": 1088})
     | {
-        f"deterministic, {name}": Case(lif_layer, {"learnt": learnt}, naive="deterministic, naive")
-        for name, learnt in (("time constants of each neuron", False), ("learnt time constants", True))
+        f"deterministic, {name}": Case(lif_layer, settings, naive="deterministic, naive")
+        for name, settings in (
+            ("time constants of each neuron", {"learnt": False}),
+            ("learnt time constants", {"learnt": True}),
+            ("adaptation", {"adaptation": 0.5}),
+        )
     }
     | first_calls("lif_layer"),
     "peers": {

@@ -32,6 +32,7 @@ from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDeriv
 
 WEIGHTS = (nir.Linear, nir.Affine, nir.Conv1d)
 KNOWN = (nir.Input, nir.Output, nir.Flatten, nir.Delay, nir.CubaLIF, nir.CubaLI, *WEIGHTS)
+ADAPTATION = {"adaptation", "tau_adaptation"}
 ROUNDING = 1e-9  # of a factor that is 1, and of a delay that is a whole number of steps
 
 
@@ -60,7 +61,8 @@ def layers_to_nir(
         ParameterError: for another model, or if ``positions`` is missing.
         UserError: if the layers do not fit each other.
 
-    Warns once of what NIR cannot say: escape noise, and the silent step after a spike of ``reset="next"``.
+    Warns once of what NIR cannot say: escape noise, thresholds that adapt, and the silent step after a spike of
+    ``reset="next"``.
     """
     layers = [model] if isinstance(model, LIF) else list(model) if isinstance(model, torch.nn.Sequential) else []
     if not layers or not all(isinstance(layer, LIF) for layer in layers):
@@ -194,6 +196,9 @@ class _Writer:
         name, p = f"layer{self.layers}", layer.parameters
         said = {"reset": p.reset, "reset_gradient": p.reset_gradient}
         said |= {"surrogate": _described(layer.surrogate), "escape": _described(layer.escape)}
+        if p.adaptive:
+            said |= {key: _number_or_array(getattr(p, key)) for key in ADAPTATION}
+            self.unsaid.add("thresholds that adapt")
         target = self._add(
             name, self._weight(weight, layer.stride, layer.padding), nir.CubaLIF, p, said,
             v_threshold=p.threshold, v_reset=0.0,
@@ -256,9 +261,13 @@ def _decrement(dt: float, tau: np.ndarray) -> np.ndarray:
     return -np.expm1(-dt / tau)
 
 
+def _number_or_array(value: float | torch.Tensor) -> float | np.ndarray:
+    return value.detach().double().cpu().numpy() if isinstance(value, torch.Tensor) else float(value)
+
+
 def _of_all_neurons(value: float | torch.Tensor, shape: tuple[int, ...]) -> np.ndarray:
     """One number, or one for each neuron or channel, as an array of the shape of the layer."""
-    values = value.detach().double().cpu().numpy() if isinstance(value, torch.Tensor) else np.array(float(value))
+    values = np.array(_number_or_array(value))
     return np.broadcast_to(values.reshape(-1, *[1] * (len(shape) - 1)), shape).copy()
 
 
@@ -355,6 +364,9 @@ class _Reader:
         name = forward[-1]
         said, values, gain = self._neurons(forward)
         values |= {key: said[key] for key in ("reset", "reset_gradient") if key in said}
+        for key in ADAPTATION & said.keys():
+            each = isinstance(said[key], np.ndarray) and said[key].dtype == np.float64
+            values[key] = torch.from_numpy(said[key]) if each else said[key]
         values = {"reset": "same", "threshold": _one_or_each(self._field(name, "v_threshold") / gain)} | values
         surrogate, escape = self.surrogate, self.escape
         if surrogate is None:

@@ -4,12 +4,13 @@ import importlib
 import inspect
 
 import pytest
+from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step, SuperSpike, SurrogateDerivative
 from sgtheory.theory import SPIKE_MATCHING_NEURON, LoopIntegralSettings
-from sgtheory.training import CONF, expand, figure_settings, find_run, prepare
+from sgtheory.training import CONF, expand, figure_settings, find_run, identity, load_run, prepare, read_config, start
 
 SURROGATES = sorted(path.stem for path in (CONF / "surrogate").glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -115,6 +116,36 @@ def test_what_does_not_change_the_result_does_not_change_the_run():
     assert run != find_run(composed("seed=3", "neuron.tau_mem=0.011"))
 
 
+@pytest.mark.parametrize("mode", ["deterministic", "escape_noise"])
+def test_neurons_that_do_not_adapt_have_the_names_of_before_there_was_adaptation(mode):
+    (record, *_) = sorted((ROOT / "data" / "reference" / "fig7").glob(f"{mode}-seed1-*"))
+    config = composed("task=classification", "data=none", f"neuron={mode}", "surrogate=superspike")
+    assert config.neuron.adaptation == 0
+    assert identity(config)["neuron"] == read_config(record)["neuron"]
+    assert find_run(composed()) == find_run(composed("neuron.tau_adaptation=1.0"))
+    adapting = ("neuron.adaptation=0.5", "neuron.tau_adaptation=1.0")
+    assert len({find_run(composed(*adapting[:n])) for n in range(3)}) == 3
+
+
+def test_neurons_adapt_if_they_are_told_to(tmp_path):
+    """Two epochs of a small network whose neurons fire less for it; the run says so, and is found by it."""
+    small = (
+        "trainer.backend=reference",
+        "task.output_rule=surrogate",
+        "task.hidden=20",
+        "task.target.steps=60",
+        "task.measure_every=9",
+    )
+    rates = {}
+    for adaptation in (0.0, 2.0):
+        config = composed(*small, "trainer.epochs=2", "logger=none", f"neuron.adaptation={adaptation}")
+        start(config, tmp_path / str(adaptation))
+        run = load_run(tmp_path / str(adaptation))
+        assert run.config["neuron"].get("adaptation", 0.0) == adaptation
+        rates[adaptation] = run.series("rate", "hidden").iloc[-1]
+    assert 0 < rates[2.0] < 0.9 * rates[0.0]
+
+
 def test_a_changed_picture_is_another_run(tmp_path):
     picture = tmp_path / "picture.png"
     runs = []
@@ -141,6 +172,8 @@ MISTAKES = [
     ("neuron.tau_mem=0", "neuron.tau_mem = 0"),
     ("neuron.reset=soon", "neuron.reset = 'soon': must be one of next, same"),
     ("neuron.delay=3", "neuron.delay = 3: must be one of 0, 1"),
+    ("neuron.adaptation=-1", "neuron.adaptation = -1"),
+    ("neuron.adaptation=0.5", "task.output_rule = 'likelihood': must be surrogate for neurons that adapt"),
     ("task.hidden=many", "hidden"),
     ("task.hidden=0", "task.hidden = 0"),
     ("task.trials=-2", "task.trials = -2"),
@@ -196,7 +229,6 @@ def test_a_mistake_gets_one_sentence(override, message, tmp_path, monkeypatch, c
     import torch
 
     from sgtheory.command import report_errors
-    from sgtheory.training import start
 
     if override == "trainer.device=cuda" and torch.cuda.is_available():
         pytest.skip("there is a GPU here")

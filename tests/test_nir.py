@@ -101,6 +101,16 @@ def test_neurons_that_differ_come_back_one_by_one(tmp_path, convolutions):
             layers_from_nir(graph)
 
 
+@pytest.mark.parametrize("adaptation", [0.5, torch.linspace(0, 1, 6)])
+def test_thresholds_that_adapt_come_back_by_the_metadata(tmp_path, adaptation):
+    p = dataclasses.replace(SAME, adaptation=adaptation, tau_adaptation=0.03)
+    with pytest.warns(UserWarning, match="NIR cannot say: thresholds that adapt"):
+        graph = layers_to_nir(LIF(4, 6, p, SuperSpike()))
+    (layer,) = layers_from_nir(through_file(graph, tmp_path))
+    assert layer.neuron.tau_adaptation == 0.03
+    assert torch.equal(torch.as_tensor(layer.neuron.adaptation).float(), torch.as_tensor(adaptation))
+
+
 def network(dense=False) -> tuple:
     torch.manual_seed(1)
     layers = [Layer(NEXT, SuperSpike(3.0), SigmoidEscape(4.0), 2, 1), Layer(SAME, SigmoidDerivative(), Step())]
@@ -234,6 +244,7 @@ WRONG = {
     r"layer1.v_reset = 0.5: must be 0": change("layer1", v_reset=np.full(6, 0.5)),
     r"layer1.threshold = .nan, nan.: must be from": change("layer1", v_threshold=np.full(6, np.nan)),
     r"layer1.reset = 'soft': must be one of next, same": metadata("layer1", reset="soft"),
+    r"layer1.adaptation = 'much': must be a number": metadata("layer1", adaptation="much"),
     r"layer1.dt = 'a': must be a finite number above 0": metadata("layer1", dt="a"),
     r"layer1 has a time constant that is not longer than euler_step = 1": metadata("layer1", euler_step=1.0),
     r"layer1 has a delay of 3 steps": change("layer1_delay", delay=np.full(6, 3e-3)),

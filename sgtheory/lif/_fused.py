@@ -58,13 +58,15 @@ def surrogate_kind(surrogate: SurrogateDerivative) -> tuple[int, float, float]:
 class Constants(NamedTuple):
     """The numbers of :class:`sgtheory.neurons.LIFParameters` in the precision of a kernel.
 
-    The first four are numbers, or all of them arrays with one number for each neuron.
+    All that come before ``same`` are numbers, or all of them arrays with one number for each neuron.
     """
 
     a_m: Any  # exp(-dt / tau_mem)
     a_s: Any  # exp(-dt / tau_syn)
     gain: Any  # 1 - a_m
     theta: Any  # threshold
+    rho: Any  # exp(-dt / tau_adaptation)
+    adaptation: Any
     same: bool  # reset "same" (Eq 23), not "next" (Eq 18)
     attached: bool  # the reset is differentiated
     delay: int
@@ -73,7 +75,7 @@ class Constants(NamedTuple):
 def numbers_of_neurons(
     parameters: LIFParameters, channels: int, positions: int, like: torch.Tensor
 ) -> torch.Tensor | None:
-    """a_m, a_s, 1 - a_m and theta of every neuron, [4, position * channel], in the type and on the device of ``like``.
+    """The coefficients of every neuron, [6, position * channel], in the type and on the device of ``like``.
 
     None if all neurons share them. Gradients go back to the tensors among ``parameters``.
     """
@@ -86,7 +88,7 @@ def numbers_of_neurons(
 def constants(parameters: LIFParameters, number: Callable = float, of_neurons: Iterable | None = None) -> Constants:
     """What a kernel needs of ``parameters``; ``number`` is a type such as ``numpy.float32``.
 
-    ``of_neurons`` takes the place of the first four where neurons differ.
+    ``of_neurons`` takes the place of the coefficients where neurons differ.
     """
     return Constants(
         *(map(number, parameters.coefficients) if of_neurons is None else of_neurons),

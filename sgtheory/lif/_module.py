@@ -14,7 +14,6 @@ from sgtheory.lif._noise import Noise
 from sgtheory.lif._state import State
 from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDerivative
 
-NEURON = ("tau_mem", "tau_syn", "threshold")  # what may differ between neurons, and be learnt
 EVALUATION = 2**31  # the first draw of calls in evaluation mode
 
 
@@ -34,9 +33,9 @@ class LIF(torch.nn.Module):
         stride, padding: of the feed-forward convolution.
         recurrent: None, or for a dense layer 1, or the odd length of the recurrent kernel.
         backend: see :func:`lif`.
-        learn: which of ``"tau_mem"``, ``"tau_syn"`` and ``"threshold"`` are learnt, for each neuron or channel, from
-            those of ``parameters`` on. The layer's parameters are their logarithms, ``log_tau_mem`` (of seconds),
-            ``log_tau_syn`` and ``log_threshold``: what is learnt stays positive and changes by factors.
+        learn: which of ``"tau_mem"``, ``"tau_syn"``, ``"threshold"``, ``"adaptation"`` and ``"tau_adaptation"`` are
+            learnt, for each neuron or channel, from those of ``parameters`` on. The layer's parameters are their
+            logarithms, such as ``log_tau_mem`` (of seconds): what is learnt stays positive and changes by factors.
         noise: seed, stream and first draw of the layer's own noise. By default, seed and stream are two random words of
             PyTorch's generator, so that layers differ and ``torch.manual_seed`` repeats all of them.
 
@@ -49,8 +48,8 @@ class LIF(torch.nn.Module):
     A deep copy draws the same noise as the original.
 
     Raises:
-        ParameterError: for a recurrent kernel that does not fit, tensors of another size, a threshold that is not
-            positive and to be learnt, or noise that names samples.
+        ParameterError: for a recurrent kernel that does not fit, tensors of another size, a threshold or adaptation
+            that is not positive and to be learnt, or noise that names samples.
     """
 
     def __init__(
@@ -76,11 +75,11 @@ class LIF(torch.nn.Module):
         require_kind(LIFParameters, parameters=parameters)
         require_kind(SurrogateDerivative, surrogate=surrogate)
         require_kind(EscapeFunction, escape=escape)
-        for name in learn:
-            require_choice(NEURON, learn=name)
         parameters.require_neurons(post, torch.device("cpu"))
-        if "threshold" in learn and not bool((torch.as_tensor(parameters.threshold) > 0).all()):
-            raise ParameterError("threshold", parameters.threshold, "must be positive to be learnt")
+        for name in learn:
+            require_choice(parameters.MAY_DIFFER, learn=name)
+            if not bool((torch.as_tensor(value := getattr(parameters, name)) > 0).all()):
+                raise ParameterError(name, value, "must be positive to be learnt")
         fits = is_whole(recurrent) and (recurrent == 1 or (kernel is not None and recurrent > 0 and recurrent % 2))
         if recurrent is not None and not fits:
             raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
@@ -92,7 +91,7 @@ class LIF(torch.nn.Module):
         self.recurrent: torch.nn.Parameter | None = None
         if recurrent is not None:
             self.recurrent = self._drawn(post, post, *(() if kernel is None else (recurrent,)))
-        self._given, self._learnt = parameters, tuple(name for name in NEURON if name in learn)
+        self._given, self._learnt = parameters, tuple(name for name in parameters.MAY_DIFFER if name in learn)
         for name in self._learnt:
             start = torch.as_tensor(getattr(parameters, name), dtype=self.weight.dtype).detach()
             self.register_parameter(f"log_{name}", torch.nn.Parameter(start.log().expand(post).clone()))

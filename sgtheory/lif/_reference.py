@@ -11,7 +11,7 @@ from sgtheory.lif._convolution import convolve
 from sgtheory.lif._noise import Noise
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative, surrogate_spike
 
-Values = list[torch.Tensor]  # of a State: U, I and what arrives, without gradients
+Values = list[torch.Tensor]  # of a State: U, I, what arrives and A, without gradients
 ACTIVITY_AT_ONCE = 48  # samples of a network of which all spikes are wanted: bounds the memory
 
 
@@ -33,7 +33,7 @@ def recurrent_input(spikes: torch.Tensor, weight: torch.Tensor | None) -> torch.
 
 
 def coefficients(parameters: LIFParameters, inputs: torch.Tensor) -> list[torch.Tensor | float]:
-    """a_m, a_s, 1 - a_m and theta: numbers, or in the shape of a step of ``inputs``, where float64 is rounded once."""
+    """Those of ``parameters``: numbers, or in the shape of a step of ``inputs``, where float64 is rounded once."""
     return [
         value.to(inputs.dtype).view(-1, *[1] * (inputs.ndim - 3)) if isinstance(value, torch.Tensor) else value
         for value in parameters.coefficients
@@ -54,13 +54,13 @@ def layer(
 
     With ``start``, the values of a state, those after the last step are returned as well.
     """
-    a_m, a_s, gain, theta = coefficients(parameters, inputs)
-    u, current, arriving = start or [inputs[:, :0].sum(dim=1)] * 3  # zeros, and part of the graph
+    a_m, a_s, gain, theta, rho, adaptation = coefficients(parameters, inputs)
+    u, current, arriving, adapted = start or [inputs[:, :0].sum(dim=1)] * 4  # zeros, and part of the graph
     noise = noise.at(samples=noise.sample_indices(len(inputs), inputs.device))
-    on_the_way = deque([arriving] * parameters.delay)
+    on_the_way, adaptive = deque([arriving] * parameters.delay), parameters.adaptive
     potentials, spikes = [], []
     for n, weighted in enumerate(inputs.unbind(dim=1)):
-        x = u - theta
+        x = u - (theta + adaptation * adapted if adaptive else theta)
         spike = (x > thresholds(escape, noise, inputs, n)).to(x.dtype)
         spike = surrogate_spike(x, spike, surrogate.derivative)
         if potential:
@@ -73,8 +73,10 @@ def layer(
         else:
             u = a_m * u * keep + gain * current
         current = a_s * current + on_the_way.popleft()
+        if adaptive:
+            adapted = rho * adapted + spike
     done = torch.stack(spikes, dim=1), torch.stack(potentials, dim=1) if potential else None
-    return done if start is None else (*done, [u, current, *(on_the_way or [torch.zeros_like(u)])])
+    return done if start is None else (*done, [u, current, *(on_the_way or [torch.zeros_like(u)]), adapted])
 
 
 def readout(
@@ -84,9 +86,9 @@ def readout(
 
     With ``start``, which then holds U[0], the values after the last step are returned as well.
     """
-    a_m, a_s, gain, _ = coefficients(parameters, inputs)
+    a_m, a_s, gain, *_ = coefficients(parameters, inputs)
     zeros = torch.zeros_like(inputs[:, 0])
-    potential, current, arriving = start or [torch.full_like(zeros, initial), zeros, zeros]
+    potential, current, arriving, _ = start or [torch.full_like(zeros, initial), zeros, zeros, zeros]
     on_the_way = deque([arriving] * parameters.delay)
     potentials = []
     for weighted in inputs.unbind(dim=1):
@@ -95,7 +97,7 @@ def readout(
         current = a_s * current + on_the_way.popleft()
         potentials.append(potential)
     done = torch.stack(potentials, dim=1)
-    return done if start is None else (done, [potential, current, *(on_the_way or [zeros])])
+    return done if start is None else (done, [potential, current, *(on_the_way or [zeros]), zeros])
 
 
 def layer_by_layer(layer, readout_of, inputs, layers, weights, recurrent, readout, readout_weight, noise, starts):

@@ -6,10 +6,12 @@ import torch
 
 from sgtheory.errors import ParameterError, convert, require_kind, require_word
 
+VALUES = ("potential", "current", "arriving", "adapted")
+
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """U, I and what is on the way after some steps of a layer: ``State()`` is the start, all zero.
+    """U, I, A and what is on the way after some steps of a layer: ``State()`` is the start, all zero.
 
     An operation that is given a state goes on from there, and returns the state after its last step as well. Two
     pieces of a sequence give the bits of the whole, noise included, on every backend. A state has no gradient: the
@@ -20,28 +22,30 @@ class State:
         current: I[n]; None is zero.
         arriving: what arrives with a delay, x[n - 1]; None is zero, and it has no meaning without a delay.
         step: n, the number of steps so far, from which those of the noise count.
+        adapted: A[n]; None is zero, and it has no meaning without adaptation.
     """
 
     potential: torch.Tensor | None = None
     current: torch.Tensor | None = None
     arriving: torch.Tensor | None = None
     step: int = 0
+    adapted: torch.Tensor | None = None
 
     def __post_init__(self) -> None:
         require_word(step=self.step)
         convert(self, int, "step")
 
     def values(self, step: torch.Tensor, initial: float = 0.0) -> list[torch.Tensor]:
-        """U, I and what arrives, without gradients, in the shape, type and place of ``step``, one step of the inputs.
+        """U, I, what arrives and A, without gradients, like ``step``, one step of the inputs.
 
         Raises:
             ParameterError: for tensors of another shape, type or place.
         """
         found = []
-        for name, default in (("potential", initial), ("current", 0.0), ("arriving", 0.0)):
+        for name in VALUES:
             value = getattr(self, name)
             if value is None:
-                value = torch.full_like(step, default, requires_grad=False)
+                value = torch.full_like(step, initial if name == "potential" else 0.0, requires_grad=False)
             require_kind(torch.Tensor, **{f"state.{name}": value})
             if (value.shape, value.dtype, value.device) != (step.shape, step.dtype, step.device):
                 given = f"{value.dtype} {list(value.shape)} on {value.device}"
@@ -52,5 +56,5 @@ class State:
 
     def after(self, steps: int, values: list[torch.Tensor]) -> "State":
         """The state ``steps`` steps later."""
-        potential, current, arriving = (value.detach() for value in values)
-        return replace(self, potential=potential, current=current, arriving=arriving, step=self.step + steps)
+        found = {name: value.detach() for name, value in zip(VALUES, values, strict=True)}
+        return replace(self, **found, step=self.step + steps)

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -20,6 +21,12 @@ class LIFParameters:
         U[n+1] =  a_m U[n] (1 - S[n]) + (1 - a_m) I[n]    reset "same"    Eq 23
         U[0] = I[0] = 0,  x[n] = 0 for n < 0
 
+    With adaptation (Bellec et al. 2018, 2020), each spike raises the threshold of the steps after it, and with
+    rho = exp(-dt / tau_adaptation) that decays::
+
+        S[n]   = [U[n] - (theta + adaptation A[n]) > q[n]]
+        A[n+1] = rho A[n] + S[n],  A[0] = 0
+
     Args:
         tau_mem: membrane time constant (s); a number, or a tensor for each neuron, see below.
         tau_syn: synaptic time constant (s); likewise.
@@ -28,16 +35,21 @@ class LIFParameters:
         reset: ``"next"``: a neuron is silent in the step after a spike (Eq 18); ``"same"``: input that arrives with
             the spike survives the reset, so that it can fire in adjacent steps (Eq 23).
         reset_gradient: ``"attached"`` differentiates the factor (1 - S[n]) with the surrogate (Eqs 15, 17);
-            ``"detached"`` treats it as a constant.
-        delay: 0 or 1 additional steps of transmission delay on every connection into the neuron.
+            ``"detached"`` treats it as a constant. Adaptation is always differentiated, as Bellec et al. do.
+        delay: 0 or 1 additional steps of transmission delay on every connection into the neuron. A neuron's own reset
+            and adaptation have none.
+        adaptation: by how much a spike raises the threshold (unit of U), 0 or more; a number or a tensor.
+        tau_adaptation: time constant of its decay (s); likewise.
 
-    ``tau_mem``, ``tau_syn`` and ``threshold`` may be tensors of floating-point numbers, with gradients if they ask for
-    them: one number for each neuron, or for each channel of a layer with channels, or one for all. They are checked
-    where they lie on the CPU; on a GPU they would have to be waited for.
+    ``tau_mem``, ``tau_syn``, ``threshold``, ``adaptation`` and ``tau_adaptation`` may be tensors of floating-point
+    numbers, with gradients if they ask for them: one number for each neuron, or for each channel of a layer with
+    channels, or one for all. They are checked where they lie on the CPU; on a GPU they would have to be waited for.
 
     Raises:
         ParameterError: naming the parameter that is out of range.
     """
+
+    MAY_DIFFER: ClassVar = ("tau_mem", "tau_syn", "threshold", "adaptation", "tau_adaptation")  # between neurons
 
     tau_mem: float | torch.Tensor = 20e-3
     tau_syn: float | torch.Tensor = 10e-3
@@ -46,31 +58,36 @@ class LIFParameters:
     reset: str = "next"
     reset_gradient: str = "detached"
     delay: int = 0
+    adaptation: float | torch.Tensor = 0.0
+    tau_adaptation: float | torch.Tensor = 200e-3
 
     def __post_init__(self) -> None:
-        tensors = self.tensors
-        require_normal_fields(self, *(name for name in ("tau_mem", "tau_syn", "dt") if name not in tensors))
+        tensors, least = self.tensors, {"threshold": -LARGEST, "adaptation": 0.0}
+        normal = "tau_mem", "tau_syn", "dt", "tau_adaptation"
+        require_normal_fields(self, *(name for name in normal if name not in tensors))
         for name, value in tensors.items():
-            require_normal_tensor(-LARGEST if name == "threshold" else 1 / LARGEST, **{name: value})
-        if "threshold" not in tensors:
-            self._check_threshold()
+            require_normal_tensor(least.get(name, 1 / LARGEST), **{name: value})
+        for name, lowest in least.items():
+            if name not in tensors:
+                self._check_number(name, lowest)
         require_choice(("next", "same"), reset=self.reset)
         require_choice(("attached", "detached"), reset_gradient=self.reset_gradient)
         if not is_number(self.delay) or self.delay not in (0, 1):
             raise ParameterError("delay", self.delay, "must be one of 0, 1")
         convert(self, int, "delay")
 
-    def _check_threshold(self) -> None:
-        if not is_number(self.threshold):
-            raise ParameterError("threshold", self.threshold, "must be a number")
-        if not abs(float(self.threshold)) <= LARGEST:
-            raise ParameterError("threshold", self.threshold, f"must be finite, and at most {LARGEST:.1g} for float32")
-        convert(self, float, "threshold")
+    def _check_number(self, name: str, least: float) -> None:
+        value = getattr(self, name)
+        if not is_number(value):
+            raise ParameterError(name, value, "must be a number")
+        if not least <= float(value) <= LARGEST:
+            raise ParameterError(name, value, f"must be from {least:.1g} to {LARGEST:.1g}, for float32")
+        convert(self, float, name)
 
     @property
     def tensors(self) -> dict[str, torch.Tensor]:
-        """Those of ``tau_mem``, ``tau_syn`` and ``threshold`` that are tensors, by name."""
-        values = {name: getattr(self, name) for name in ("tau_mem", "tau_syn", "threshold")}
+        """Those of ``MAY_DIFFER`` that are tensors, by name."""
+        values = {name: getattr(self, name) for name in self.MAY_DIFFER}
         return {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
 
     def require_neurons(self, number: int, device: torch.device, of: str = "") -> None:
@@ -80,6 +97,16 @@ class LIFParameters:
             if value.numel() not in (1, number) or value.device != device:
                 given = f"{list(value.shape)} on {value.device}"
                 raise ParameterError(of + name, given, f"must be one number or [{number}], on {device}")
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether spikes raise the threshold."""
+        return isinstance(self.adaptation, torch.Tensor) or self.adaptation > 0
+
+    def require_no_adaptation(self, who: str) -> None:
+        """Raise :class:`ParameterError` if ``who`` would pass over the adaptation."""
+        if self.adaptive:
+            raise ParameterError("adaptation", self.adaptation, f"must be 0 for {who}")
 
     @property
     def membrane_decay(self) -> float | torch.Tensor:
@@ -93,9 +120,10 @@ class LIFParameters:
 
     @property
     def coefficients(self) -> tuple[float | torch.Tensor, ...]:
-        """a_m, a_s, 1 - a_m and theta: all that the equations have of the time constants and the threshold."""
-        a_m = self.membrane_decay
-        return a_m, self.synaptic_decay, 1 - a_m, self.threshold
+        """a_m, a_s, 1 - a_m, theta, rho and the adaptation: all that the equations have of time constants and
+        thresholds."""
+        a_m, rho = self.membrane_decay, _decay(self.dt, self.tau_adaptation)
+        return a_m, self.synaptic_decay, 1 - a_m, self.threshold, rho, self.adaptation
 
 
 def _decay(dt: float, tau: float | torch.Tensor) -> float | torch.Tensor:

@@ -120,6 +120,8 @@ class SpikeMatching:
         self.escape, self.other_escape = pair if self.neuron.mode == "escape_noise" else pair[::-1]
         inputs, target, self.initial_weights = self._replayed() if self.settings.replay else self._generated()
         p = self.neuron.parameters
+        if p.adaptive and self.settings.output_rule == "likelihood":
+            raise ParameterError("task.output_rule", "likelihood", "must be surrogate for neurons that adapt")
         kernel = PSPKernel.sampled(
             p.tau_mem, p.tau_syn, p.dt, len(inputs), self.settings.kernel_endpoint, self.settings.eps0
         )

@@ -37,7 +37,8 @@ class LIFNet(BernoulliNet):
             ``neurons`` says.
 
     Raises:
-        ParameterError: if there are fewer than two sizes, or a size or ``steps`` is not a positive whole number.
+        ParameterError: if there are fewer than two sizes, if a size or ``steps`` is not a positive whole number, or if
+            neurons adapt.
     """
 
     sizes: tuple[int, ...]
@@ -50,6 +51,7 @@ class LIFNet(BernoulliNet):
     def __post_init__(self):
         require_sizes(sizes=self.sizes)
         require_count(steps=self.steps)
+        self.neurons.require_no_adaptation("a LIFNet")
 
     @property
     def groups(self):

@@ -58,6 +58,7 @@ def _require_times(**times):
 def _require_network(input_times, input_channels, input_weights, recurrent_weights, parameters):
     """Raise :class:`ParameterError` if what describes a network does not fit together."""
     require_kind(LIFParameters, parameters=parameters)
+    parameters.require_no_adaptation("exact spike times")
     _require_times(input_times=input_times)
     require_array(2, "f", input_weights=input_weights, recurrent_weights=recurrent_weights)
     neurons = len(recurrent_weights)

@@ -48,6 +48,8 @@ class NeuronSettings:
     reset: str
     reset_gradient: str
     delay: int
+    adaptation: float = LIFParameters.adaptation  # runs of before there was any do not say it
+    tau_adaptation: float = LIFParameters.tau_adaptation
     parameters: Any = field(init=False)
 
     def __post_init__(self):
@@ -270,10 +272,13 @@ def identity(config: DictConfig) -> dict:
     """What a run is: the parts of the resolved configuration that its result depends on.
 
     Files that it names are represented by their content, too, so that another picture under the same name is another
-    run, and so are classes from outside of the package; a data set by its content alone.
+    run, and so are classes from outside of the package; a data set by its content alone. Neurons that do not adapt are
+    named as before there was adaptation.
     """
     check_sections(config)
     parts = {key: _plain(config.get(key)) for key in IDENTITY}
+    if not parts["neuron"].get("adaptation"):
+        parts["neuron"] = {k: v for k, v in parts["neuron"].items() if k not in ("adaptation", "tau_adaptation")}
     parts["trainer"] = {key: _plain(config.trainer.get(key)) for key in TRAINER_IDENTITY}
     parts["trainer"]["device"] = choose_device(config)[0]
     parts["version"] = __version__

@@ -56,12 +56,24 @@ def test_neurons_that_differ(name, reset, reset_gradient, delay):
 
 
 @pytest.mark.parametrize("name", ["feedforward", "dense", "convolution"])
+@pytest.mark.parametrize(("reset", "reset_gradient", "delay"), OPTIONS[::5])
+def test_thresholds_that_adapt(name, reset, reset_gradient, delay):
+    inputs, recurrent = layer(name)
+    options = {"reset": reset, "reset_gradient": reset_gradient, "delay": delay}
+    if delay:
+        own = {"adaptation": sixty_fourths(0, 64, inputs.shape[2], seed=9), "tau_adaptation": torch.tensor([3e-3])}
+        assert_like_reference(inputs, recurrent, differing(inputs.shape[2], **own, **options), SURROGATES[-1])
+    else:
+        assert_like_reference(inputs, recurrent, fast(adaptation=0.4, tau_adaptation=3e-3, **options))
+
+
+@pytest.mark.parametrize("name", ["feedforward", "dense", "convolution"])
 @pytest.mark.parametrize(("delay", "escape"), [(0, SIGMOID), (1, Triangular())])
 def test_pieces_of_a_sequence_give_the_bits_of_the_whole(name, delay, escape):
     inputs, recurrent = layer(name)
-    case = fast(reset_gradient="attached", delay=delay), SURROGATES[0], escape
+    case = fast(reset_gradient="attached", delay=delay, adaptation=0.4 * delay), SURROGATES[0], escape
     expected = _reference.layer(inputs, *case, NOISE, recurrent)
-    start, found = [torch.zeros_like(inputs[:, 0])] * 3, []
+    start, found = [torch.zeros_like(inputs[:, 0])] * 4, []
     for piece, first_step in zip(inputs.split([1, 2, 3], dim=1), (0, 1, 3), strict=True):
         arguments = piece, *case, NOISE.at(first_step=first_step), recurrent, True, start
         of_reference = _reference.layer(*arguments)
@@ -212,7 +224,7 @@ def test_where_nothing_comes_back_nothing_is_passed_on():
 def test_operators_are_well_formed(operator):
     inputs, gradient = sixty_fourths(-128, 256, 2, 2, 3, 4), torch.randn(2, 2, 3, 4)
     spikes, recurrent = (gradient > 0).float(), sixty_fourths(-80, 64, 4, 4, 3)
-    constants, surrogate, samples = [0.7, 0.6, 0.3, 1.0], [0.0, 5.0, 1.0], torch.arange(2)
+    constants, surrogate, samples = [0.7, 0.6, 0.3, 1.0, 0.9, 0.5], [0.0, 5.0, 1.0], torch.arange(2)
     leaf, weight = inputs.clone().requires_grad_(), recurrent.clone().requires_grad_()
     arguments = {
         "lif_forward": (
@@ -220,8 +232,8 @@ def test_operators_are_well_formed(operator):
             weight,
             None,
             samples,
-            torch.rand(2, 3, 3, 4),
-            torch.rand(4, 12, requires_grad=True),
+            torch.rand(2, 4, 3, 4),
+            torch.rand(6, 12, requires_grad=True),
             constants,
             False,
             True,
@@ -231,6 +243,7 @@ def test_operators_are_well_formed(operator):
             1.0,
             surrogate,
             True,
+            True,
         ),
         "lif_backward": (
             gradient,
@@ -239,8 +252,9 @@ def test_operators_are_well_formed(operator):
             spikes,
             inputs,
             inputs,
+            inputs,
             None,
-            torch.rand(4, 12),
+            torch.rand(6, 12),
             True,
             constants,
             False,

@@ -186,6 +186,13 @@ def test_neurons_that_differ(name, device):
     assert_rounds_like_the_reference(launched[0])
 
 
+def test_thresholds_that_adapt(device):
+    launched = device(80)
+    parameters = fast(reset="same", adaptation=0.4, tau_adaptation=3e-3)
+    assert_like_reference(*layer("few positions"), parameters)
+    assert_rounds_like_the_reference(launched[0])
+
+
 @pytest.mark.parametrize("i", [pytest.param(i, marks=pytest.mark.slow if i not in (2, 4, 7) else []) for i in range(8)])
 def test_escape_functions_and_surrogates(i, device):
     """Exponential escape with the sigmoid surrogate, a rectified line, and what the kernels do not know themselves."""

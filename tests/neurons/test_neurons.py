@@ -145,7 +145,7 @@ REAL = (np.float16, np.float32, np.float64, float, Fraction)
 def test_numbers_of_any_kind_are_converted_once(kind):
     value = kind(0.25)
     made = [
-        LIFParameters(tau_mem=value, tau_syn=value, dt=value, threshold=value),
+        LIFParameters(tau_mem=value, tau_syn=value, dt=value, threshold=value, adaptation=value, tau_adaptation=value),
         SigmoidEscape(value),
         ErfEscape(value),
         ExponentialEscape(value, value),

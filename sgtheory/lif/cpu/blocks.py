@@ -44,7 +44,7 @@ def ordered_sum(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
 
 
 def packed(values: Sequence[torch.Tensor] | None) -> np.ndarray | None:
-    """Values of a state, [batch, neuron] or [batch, channel, position], as [batch, 3, neuron], channels last."""
+    """Values of a state, [batch, neuron] or [batch, channel, position], as [batch, 4, neuron], channels last."""
     if values is None:
         return None
     return torch.stack([v if v.ndim == 2 else v.mT.flatten(1) for v in values], dim=1).numpy()
@@ -85,11 +85,12 @@ def no_events(batch: int, steps: int) -> Events:
 
 @dataclass(frozen=True)
 class LayerActivity:
-    """What a layer did: potentials and, where they are needed, currents [batch, time, neuron], its spikes, and, where a
-    start was given, U, I and what arrives after the last step [batch, 3, neuron]."""
+    """What a layer did: potentials, currents where they are needed and A where neurons adapt [batch, time, neuron], its
+    spikes, and, where a start was given, U, I, what arrives and A after the last step [batch, 4, neuron]."""
 
     potentials: np.ndarray
     currents: np.ndarray | None
+    adapted: np.ndarray | None
     events: Events
     end: np.ndarray | None
 
@@ -144,14 +145,15 @@ class LayerOnCPU:
         dtype = self.recurrent.weight.dtype
         potentials = empty_array((len(samples), steps, self.neurons), dtype)
         currents = empty_array(potentials.shape, dtype) if self.to_numbers else None
+        adapted = empty_array(potentials.shape, dtype) if self.parameters.adaptive else None
         events = _room_for_events(potentials.shape)
         noise = self.noise.at(samples=torch.from_numpy(samples))
         threshold = threshold_of(self.escape, noise, potentials.shape, dtype)
         synapses = self.feed_forward.synapses, self.recurrent.synapses
         end = None if start is None else np.empty_like(start)
-        states = start, potentials, currents
+        states = start, potentials, currents, adapted
         forward_layer(below, synapses[0], inputs, synapses[1], self.constants, threshold, samples, *states, events, end)
-        return LayerActivity(potentials, currents, _without_room(events), end)
+        return LayerActivity(potentials, currents, adapted, _without_room(events), end)
 
     def potential(self, activity: LayerActivity) -> np.ndarray:
         """U from what :meth:`forward` stored."""
@@ -166,7 +168,7 @@ class LayerOnCPU:
         potentials, spikes = activity.potentials, np.zeros(0, np.uint8)
         if surrogate_kind(self.surrogate)[0] == GIVEN_SURROGATE:
             potentials, spikes = self.potential(activity), activity.spikes(np.uint8)
-        return surrogate_of(self.surrogate, potentials, spikes, self.constants.theta)
+        return surrogate_of(self.surrogate, potentials, spikes, self.constants, activity.adapted)
 
     def from_above(
         self,
@@ -197,13 +199,13 @@ class LayerOnCPU:
             empty_array((batch, steps if to_sources else 0, self.feed_forward.width_below), dtype),
             np.empty((batch, steps if to_inputs else 0, neurons), dtype),
         )
-        out_numbers = np.zeros((4, neurons), dtype) if self.to_numbers else None
+        out_numbers = np.zeros(self.numbers.shape, dtype) if self.to_numbers else None
         surrogate = self._surrogate(activity)
         transposed = self.feed_forward.to_below, self.recurrent.to_itself
-        done = activity.potentials, activity.currents, activity.events
+        done = activity.potentials, activity.currents, activity.adapted, activity.events
         backward_layer(above, below, *transposed, self.constants, surrogate, *done, out, out_numbers)
         if self.to_numbers:
-            out_numbers[3] *= -1  # theta is subtracted
+            out_numbers[3::2] *= -1  # the threshold is subtracted
         return out, out_numbers
 
 
@@ -236,7 +238,7 @@ class ReadoutOnCPU:
         gradient_weight = np.zeros_like(self.weight)
         potentials = currents = gradient_numbers = None
         if self.to_numbers:
-            currents, gradient_numbers = np.empty_like(gradient), np.zeros((4, len(self.weight.T)), self.weight.dtype)
+            currents, gradient_numbers = np.empty_like(gradient), np.zeros(self.numbers.shape, self.weight.dtype)
             potentials, _ = self.forward(sources, start, currents)
         gradient_sources = empty_array(sources.potentials.shape, self.weight.dtype)
         weight_back = np.ascontiguousarray(self.weight.T)
@@ -286,7 +288,7 @@ class NetworkOnCPU:
         self.readout = ReadoutOnCPU(readout.parameters, rows, of_units, to_numbers[-1])
         *self.starts, start = map(packed, starts or [None] * (len(layers) + 1))
         if start is None:
-            start = np.zeros((batch, 3, units), rows.dtype)
+            start = np.zeros((batch, 4, units), rows.dtype)
             start[:, 0] = readout.initial
         self.readout_start = start
         self.samples = noise.sample_indices(batch).numpy()

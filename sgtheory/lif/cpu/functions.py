@@ -79,8 +79,14 @@ def threshold_of(escape: EscapeFunction, noise: Noise, shape: tuple[int, int, in
     return Threshold(kind, dtype.type(scale), dtype.type(p0), *words, given)
 
 
-def surrogate_of(surrogate: SurrogateDerivative, potentials: np.ndarray, spikes: np.ndarray, theta: Any) -> Surrogate:
-    """Surrogate derivatives at ``potentials`` - ``theta``, a number or one for each neuron.
+def surrogate_of(
+    surrogate: SurrogateDerivative,
+    potentials: np.ndarray,
+    spikes: np.ndarray,
+    constants: Constants,
+    adapted: np.ndarray | None = None,
+) -> Surrogate:
+    """Surrogate derivatives at ``potentials`` minus the thresholds of neurons that have ``adapted``.
 
     Functions that the kernels do not know are evaluated here.
     """
@@ -88,7 +94,8 @@ def surrogate_of(surrogate: SurrogateDerivative, potentials: np.ndarray, spikes:
     dtype = potentials.dtype
     given = np.zeros((0, 0, 0), dtype)
     if kind == GIVEN_SURROGATE:
-        x = torch.from_numpy(potentials - theta)
+        raised = 0 if adapted is None else constants.adaptation * adapted
+        x = torch.from_numpy(potentials - (constants.theta + raised))
         given = surrogate.derivative(x, torch.from_numpy(spikes).to(x.dtype)).contiguous().numpy()
     return Surrogate(kind, dtype.type(beta), dtype.type(scale), given)
 
@@ -107,8 +114,28 @@ def _pick(value, which):
 @njit(inline="always", error_model="numpy")
 def of_block(constants, here):
     """The :class:`sgtheory.lif._fused.Constants` of some neurons."""
-    a_m, a_s, gain, theta, same, attached, delay = constants
-    return Constants(pick(a_m, here), pick(a_s, here), pick(gain, here), pick(theta, here), same, attached, delay)
+    a_m, a_s, gain, theta, rho, adaptation, same, attached, delay = constants
+    a_m, a_s, gain, theta = pick(a_m, here), pick(a_s, here), pick(gain, here), pick(theta, here)
+    return Constants(a_m, a_s, gain, theta, pick(rho, here), pick(adaptation, here), same, attached, delay)
+
+
+def level_of(theta, adapted, size):
+    """Where the thresholds of a row of neurons stand: ``theta``, or, where they adapt, room for ``size`` of them."""
+    return theta if adapted is None else np.empty(size, adapted.dtype)
+
+
+@overload(level_of, inline="always")
+def _level_of(theta, adapted, size):
+    if isinstance(adapted, types.NoneType):
+        return lambda theta, adapted, size: theta
+    return lambda theta, adapted, size: np.empty(size, adapted.dtype)
+
+
+@njit(cache=True, error_model="numpy", nogil=True)
+def raised_threshold(level, constants, adapted):
+    """theta + adaptation A of a row of neurons."""
+    for j in range(level.size):
+        level[j] = pick(constants.theta, j) + pick(constants.adaptation, j) * adapted[j]
 
 
 @intrinsic

@@ -9,7 +9,15 @@ from numba import njit
 
 from sgtheory.lif._fused import GIVEN_SURROGATE, GIVEN_THRESHOLD, NO_THRESHOLD
 from sgtheory.lif._noise import GROUP
-from sgtheory.lif.cpu.functions import of_block, philox_row, pick, surrogate_row, threshold_row
+from sgtheory.lif.cpu.functions import (
+    level_of,
+    of_block,
+    philox_row,
+    pick,
+    raised_threshold,
+    surrogate_row,
+    threshold_row,
+)
 
 NEURONS = 1280  # that one task follows through time: rows stay in the first-level cache, 1 KiB apart modulo 4 KiB
 SEGMENT = 32  # steps between two stored states: what is computed again for them stays in the second-level cache
@@ -22,6 +30,13 @@ def next_state(u, current, keep, x, constants, j):
     before = pick(constants.a_m, j) * u if constants.same else pick(constants.a_m, j) * u + drive
     after = before * keep
     return after + drive if constants.same else after, pick(constants.a_s, j) * current + x, before
+
+
+@njit(cache=True, error_model="numpy")
+def adapt(adapted, spikes, constants):
+    """From A[n] to A[n+1] of a row of neurons."""
+    for j in range(adapted.size):
+        adapted[j] = pick(constants.rho, j) * adapted[j] + spikes[j]
 
 
 def number_of_tasks(batch: int, neurons: int) -> int:
@@ -40,11 +55,12 @@ def block_of_task(task, neurons):
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def forward_kernel(
-    first_task, last_task, inputs, constants, threshold, samples, start, potentials, states, spikes, end
+    first_task, last_task, inputs, constants, threshold, samples, start, potentials, states, adapted, spikes, end
 ):
-    """For tasks: spikes, potentials, and (U, I) at every SEGMENT steps; the last two unless they have time 0.
+    """For tasks: spikes, potentials, (U, I) at every SEGMENT steps, and A; what has time 0 is not stored.
 
-    start and end: U, I and what arrives, before the first and after the last step, [batch, 3, neuron]; None is zero.
+    adapted: None for neurons without adaptation, for which nothing is compiled.
+    start and end: U, I, what arrives and A, before the first and after the last step, [batch, 4, neuron]; None is zero.
     """
     _, steps, neurons = spikes.shape
     kind, scale, p0, seed, stream, draw, first_step, given = threshold
@@ -62,7 +78,16 @@ def forward_kernel(
             state[:2, :size] = start[b, :2, here]
             arriving[:] = start[b, 2, here]
         words = np.empty((size + GROUP - 1) // GROUP * GROUP, np.uint32)
+        level = level_of(neuron.theta, adapted, size)
+        if adapted is not None:
+            a = np.zeros(size, inputs.dtype)
+            if start is not None:
+                a[:] = start[b, 3, here]
         for n in range(steps):
+            if adapted is not None:
+                raised_threshold(level, neuron, a)
+                if adapted.shape[1]:
+                    adapted[b, n, here] = a
             if states.shape[1] and n % SEGMENT == 0:
                 stored_u, stored_i = states[b, n // SEGMENT, 0, here], states[b, n // SEGMENT, 1, here]
                 for j in range(size):
@@ -80,14 +105,18 @@ def forward_kernel(
             s_n = spikes[b, n, here]
             x = inputs[source, n - delay, here] if n >= delay else arriving
             for j in range(size):
-                keep = zero if (state[0, j] - pick(neuron.theta, j)) > state[2, j] else one
+                keep = zero if (state[0, j] - pick(level, j)) > state[2, j] else one
                 s_n[j] = one - keep
                 state[0, j], state[1, j], _ = next_state(state[0, j], state[1, j], keep, x[j], neuron, j)
+            if adapted is not None:
+                adapt(a, s_n, neuron)
         if end is not None:
             end[b, :2, here] = state[:2, :size]
-            end[b, 2, here] = zero
+            end[b, 2:, here] = zero
             if delay:
                 end[b, 2, here] = inputs[source, steps - 1, here]
+            if adapted is not None:
+                end[b, 3, here] = a
 
 
 @njit(cache=True, error_model="numpy")
@@ -110,15 +139,31 @@ def add_for_numbers(sums, state, adjoints, gradient, spikes, derivative, lost, s
         sums[3, j] -= g_s * derivative[j]
 
 
+@njit(cache=True, error_model="numpy")
+def back_through_adaptation(total, g_a, gradient, derivative, lost, g_u, adapted, constants, sums):
+    """Make ``g_a``, the adjoint of A[n+1], that of A[n]; ``total`` is ``gradient`` with what comes through A[n+1].
+
+    ``sums`` receives what one step adds to the gradients for rho and adaptation, unless it is None.
+    """
+    for j in range(total.size):
+        total[j] = gradient[j] + g_a[j]
+        g_x = (total[j] - lost[j] * g_u[j] if constants.attached else total[j]) * derivative[j]
+        if sums is not None:
+            sums[4, j] += g_a[j] * adapted[j]
+            sums[5, j] -= g_x * adapted[j]
+        g_a[j] = pick(constants.rho, j) * g_a[j] - pick(constants.adaptation, j) * g_x
+
+
 @njit(nogil=True, cache=True, error_model="numpy")
 def backward_kernel(
-    first_task, last_task, gradient, gradient_potentials, inputs, start, states, spikes, constants, surrogate, out,
-    out_numbers,
+    first_task, last_task, gradient, gradient_potentials, inputs, start, states, adapted, spikes, constants, surrogate,
+    out, out_numbers,
 ):  # fmt: skip
     """Segment by segment in reverse time: potentials are computed again from the stored state, then errors go back.
 
     gradient and gradient_potentials, for spikes and potentials, are [batch, time, neuron]; the latter may have time 0.
-    out_numbers: for the numbers of each neuron [batch, 4, neuron], or None, for which nothing is compiled.
+    adapted: of the forward pass, or None. out_numbers: for the numbers of each neuron [batch, 6, neuron], or None.
+    For None nothing is compiled.
     """
     _, steps, neurons = spikes.shape
     kind, beta, scale, given = surrogate
@@ -133,7 +178,10 @@ def backward_kernel(
         kept = np.empty((SEGMENT, 2, NEURONS), inputs.dtype)  # surrogate derivative, and what a reset takes away
         if out_numbers is not None:
             states_kept = np.empty((SEGMENT, 2, NEURONS), inputs.dtype)  # U[n], I[n]
-            sums = np.zeros((4, NEURONS), inputs.dtype)
+        sums = np.zeros((6, NEURONS), inputs.dtype) if out_numbers is not None else None
+        level = level_of(neuron.theta, adapted, size)
+        if adapted is not None:
+            total, g_a = np.empty(size, inputs.dtype), np.zeros(size, inputs.dtype)
         arriving = np.zeros(size, inputs.dtype)  # what arrives with a delay in the first step, then its gradient
         if start is not None:
             arriving[:] = start[b, 2, here]
@@ -150,7 +198,9 @@ def backward_kernel(
                 if kind == GIVEN_SURROGATE:
                     derivative[:size] = given[b, n, here]
                 else:
-                    surrogate_row(derivative[:size], state[0, :size], neuron.theta, kind, beta, scale)
+                    if adapted is not None:
+                        raised_threshold(level, neuron, adapted[b, n, here])
+                    surrogate_row(derivative[:size], state[0, :size], level, kind, beta, scale)
                 s_n = spikes[b, n, here]
                 if out_numbers is not None:
                     states_kept[n - begin] = state[:2]
@@ -165,6 +215,11 @@ def backward_kernel(
                 derivative, lost = kept[n - begin, 0], kept[n - begin, 1]
                 s_n, g_n = spikes[b, n, here], gradient[b, n, here]
                 out_n = out[b, n - delay, here] if n >= delay else arriving
+                if adapted is not None:
+                    back_through_adaptation(
+                        total, g_a, g_n, derivative, lost, state[2], adapted[b, n, here], neuron, sums
+                    )
+                    g_n = total
                 if out_numbers is not None:
                     add_for_numbers(sums, states_kept[n - begin], state[2:], g_n, s_n, derivative, lost, same, attached)
                 for j in range(size):

@@ -13,8 +13,8 @@ from sgtheory.lif.cpu.blocks import LayerOnCPU, NetworkOnCPU, blocks, no_events,
 from sgtheory.lif.cpu.convolution import Convolution
 from sgtheory.lif.cpu.functions import constants_of, surrogate_of, threshold_of
 from sgtheory.lif.cpu.kernels import SEGMENT, backward_kernel, forward_kernel, number_of_tasks
-from sgtheory.lif.cpu.memory import empty
-from sgtheory.neurons import EscapeFunction
+from sgtheory.lif.cpu.memory import empty, empty_array
+from sgtheory.neurons import EscapeFunction, LIFParameters
 from sgtheory.threads import run_blocks, share_tasks
 
 
@@ -26,14 +26,15 @@ def run_forward(
     start: np.ndarray | None,
     potentials: np.ndarray,
     states: np.ndarray,
+    adapted: np.ndarray | None,
     spikes: np.ndarray,
 ) -> np.ndarray | None:
-    """Fill ``potentials``, ``states`` and ``spikes``; see :func:`forward_kernel`, whose ``end`` is returned."""
+    """Fill the last four; see :func:`forward_kernel`, whose ``end`` is returned."""
     threshold = threshold_of(escape, noise, spikes.shape, inputs.dtype)
     samples = noise.sample_indices(len(spikes)).numpy()
     tasks = number_of_tasks(len(spikes), spikes.shape[2])
     end = None if start is None else np.empty_like(start)
-    done = start, potentials, states, spikes, end
+    done = start, potentials, states, adapted, spikes, end
     share_tasks(forward_kernel, tasks, spikes.size, inputs, numbers, threshold, samples, *done)
     return end
 
@@ -42,6 +43,12 @@ def states_of(spikes: np.ndarray, wanted: bool, dtype: np.dtype) -> np.ndarray:
     """Room for the states (U, I) that the backward pass starts from, [batch, segment, 2, neuron]."""
     batch, steps, neurons = spikes.shape
     return np.empty((batch, -(-steps // SEGMENT) if wanted else 0, 2, neurons), dtype)
+
+
+def room_for_adaptation(parameters: LIFParameters, spikes: np.ndarray, wanted: bool, dtype: np.dtype):
+    """Room for A, [batch, time, neuron], with time 0 if it is not wanted; None without adaptation."""
+    batch, steps, neurons = spikes.shape
+    return empty_array((batch, steps if wanted else 0, neurons), dtype) if parameters.adaptive else None
 
 
 def _array(gradient: torch.Tensor) -> np.ndarray:
@@ -105,8 +112,9 @@ class LayerWithoutRecurrence(torch.autograd.Function):
         potentials = empty((batch, steps if potential or kept else 0, neurons), inputs.dtype)
         x = source.numpy()
         ctx.states = states_of(spikes.numpy(), differentiated, x.dtype)
+        ctx.adapted = room_for_adaptation(parameters, spikes.numpy(), differentiated, x.dtype)
         ctx.constants = constants_of(parameters, x.dtype, numbers)
-        ctx.start, outputs = start, (potentials.numpy(), ctx.states, spikes.numpy())
+        ctx.start, outputs = start, (potentials.numpy(), ctx.states, ctx.adapted, spikes.numpy())
         end = run_forward(x, ctx.constants, escape, noise, start, *outputs)
         ctx.save_for_backward(source, numbers, spikes, potentials if kept else spikes.new_empty(0))
         return spikes, potentials if potential else None, _without_gradient(ctx, end)
@@ -116,17 +124,17 @@ class LayerWithoutRecurrence(torch.autograd.Function):
     def backward(ctx, gradient, gradient_potentials, _):
         if gradient is None and gradient_potentials is None:
             return (None,) * 8
-        source, _numbers, spikes, potentials = ctx.saved_tensors
+        source, numbers, spikes, potentials = ctx.saved_tensors
         gradient = torch.zeros_like(spikes) if gradient is None else gradient
         if gradient_potentials is None:
             gradient_potentials = spikes.new_empty(len(spikes), 0, spikes.shape[2])
         out = empty(gradient.shape, gradient.dtype)
         to_numbers, out_numbers = ctx.needs_input_grad[1], None
         if to_numbers:
-            out_numbers = np.empty((len(spikes), 4, spikes.shape[2]), source.numpy().dtype)
-        surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.constants.theta)
+            out_numbers = np.empty((len(spikes), *numbers.shape), source.numpy().dtype)
+        surrogate = surrogate_of(ctx.surrogate, potentials.numpy(), spikes.numpy(), ctx.constants, ctx.adapted)
         gradients = _array(gradient), _array(gradient_potentials)
-        arrays = *gradients, source.numpy(), ctx.start, ctx.states, spikes.numpy()
+        arrays = *gradients, source.numpy(), ctx.start, ctx.states, ctx.adapted, spikes.numpy()
         tasks = number_of_tasks(len(spikes), spikes.shape[2])
         share_tasks(backward_kernel, tasks, spikes.numel(), *arrays, ctx.constants, surrogate, out.numpy(), out_numbers)
         for_numbers = torch.from_numpy(out_numbers.sum(axis=0)) if to_numbers else None
@@ -185,7 +193,7 @@ class RecurrentLayer(torch.autograd.Function):
             return found.recurrent, numbers
 
         parts = run_blocks(backward, zip(blocks(batch), ctx.activity, strict=True))
-        parts = parts or [(np.zeros_like(layer.recurrent.rows), np.zeros((4, layer.neurons), out.dtype))]
+        parts = parts or [(np.zeros_like(layer.recurrent.rows), np.zeros((6, layer.neurons), out.dtype))]
         rows, numbers = map(ordered_sum, zip(*parts, strict=True))
         for_recurrent = None if recurrent is None else layer.recurrent.like_weight(rows).reshape(recurrent.shape)
         for_numbers = torch.from_numpy(numbers) if ctx.needs_input_grad[1] else None
@@ -214,7 +222,7 @@ class Network(torch.autograd.Function):
 
         potentials = np.empty((batch, steps, units), network.readout.weight.dtype)
         counts = [np.empty((batch, layer.neurons), potentials.dtype) for layer in network.layers]
-        ends = [np.empty((batch, 3, size), potentials.dtype) for size in [*(len(c.T) for c in counts), units]]
+        ends = [np.empty((batch, 4, size), potentials.dtype) for size in [*(len(c.T) for c in counts), units]]
 
         def forward(block):
             activity = network.run(block)

@@ -24,9 +24,11 @@ from sgtheory.lif.cpu.functions import (
     bound_of_probability,
     confirm_candidates,
     fused_surrogate_row,
+    level_of,
     mark_candidates,
     philox_row,
     pick,
+    raised_threshold,
 )
 from sgtheory.lif.cpu.vector import VECTOR_BYTES, add_product, add_row, find_events
 
@@ -94,17 +96,18 @@ def copy(source, target):
 
 @njit(cache=True, error_model="numpy", nogil=True)
 def forward_layer(
-    below, feed_forward, inputs, recurrent, constants, threshold, samples, start, potentials, currents, events, end
-):
+    below, feed_forward, inputs, recurrent, constants, threshold, samples, start, potentials, currents, adapted, events,
+    end,
+):  # fmt: skip
     """Forward pass of a block of samples.
 
     below: events of the layer below; inputs [batch, time, neuron] or [batch, 0, 0]: current that arrives besides.
-    ``events`` receives the spikes, ``potentials`` receives U, and ``currents`` I unless it is None. Where a reset in
-    the next step is differentiated, ``potentials`` receives U before the reset: what the reset took away has a
-    gradient, and is not in U. start and end: U, I and what arrives, before the first and after the last step,
-    [batch, 3, neuron]; None is zero.
+    ``events`` receives the spikes, ``potentials`` receives U, ``currents`` I and ``adapted`` A unless they are None.
+    Where a reset in the next step is differentiated, ``potentials`` receives U before the reset: what the reset took
+    away has a gradient, and is not in U. start and end: U, I, what arrives and A, before the first and after the last
+    step, [batch, 4, neuron]; None is zero.
     """
-    a_m, a_s, gain, theta, same, attached, delay = constants
+    a_m, a_s, gain, theta, rho, _, same, attached, delay = constants
     keep_lost = attached and not same
     kind, scale, p0, seed, stream, draw, first_step, given = threshold
     wires, weight = feed_forward
@@ -122,6 +125,9 @@ def forward_layer(
     current = np.empty(neurons, dtype)
     arriving = np.empty(neurons, dtype)
     held = np.empty(neurons, dtype)
+    level = level_of(theta, adapted, neurons)
+    if adapted is not None:
+        a = np.empty(neurons, dtype)
     ends[0] = 0
     for b in range(batch):
         u[:] = 0
@@ -131,24 +137,36 @@ def forward_layer(
             copy(start[b, 0], u)
             copy(start[b, 1], current)
             copy(start[b, 2], arriving)
+        if adapted is not None:
+            a[:] = 0
+            if start is not None:
+                copy(start[b, 3], a)
         copy(u, potentials[b, 0])
         for n in range(steps):
             i = b * steps + n
             first = ends[i]
             if currents is not None:
                 copy(current, currents[b, n])
+            if adapted is not None:
+                copy(a, adapted[b, n])
+                raised_threshold(level, constants, a)
             if kind in (NO_THRESHOLD, GIVEN_THRESHOLD):
                 if kind == GIVEN_THRESHOLD:
                     copy(given[b, n], q[:neurons])
                 for j in range(neurons):
-                    flags[j] = (u[j] - pick(theta, j)) > q[j]
+                    flags[j] = (u[j] - pick(level, j)) > q[j]
                 last = find_events(flags, 0, neurons, found, first)
             else:
                 philox_row(words, 0, seed, stream, draw, np.uint64(samples[b]), np.uint64(n) + first_step)
-                mark_candidates(flags, u, theta, words[:neurons], slope, offset)
+                mark_candidates(flags, u, level, words[:neurons], slope, offset)
                 last = find_events(flags, 0, neurons, found, first)
-                last = confirm_candidates(found, first, last, u, theta, words, kind, scale, p0, chosen, q)
+                last = confirm_candidates(found, first, last, u, level, words, kind, scale, p0, chosen, q)
             ends[i + 1] = last
+            if adapted is not None:
+                for j in range(neurons):
+                    a[j] *= pick(rho, j)
+                for e in range(first, last):
+                    a[found[e]] += 1
             if same:
                 for e in range(first, last):
                     u[found[e]] *= 0  # not "= 0": a potential that overflowed becomes NaN, as in Eq 18
@@ -189,6 +207,9 @@ def forward_layer(
             if not delay:
                 arriving[:] = 0
             copy(arriving, end[b, 2])
+            end[b, 3] = 0
+            if adapted is not None:
+                copy(a, end[b, 3])
 
 
 @njit(error_model="numpy", inline="always")
@@ -200,15 +221,16 @@ def add_products(total, a, b):
 
 @njit(cache=True, error_model="numpy", nogil=True, fastmath={"contract"})
 def backward_layer(
-    above, below, feed_forward, recurrent, constants, surrogate, potentials, currents, events, out, out_numbers
+    above, below, feed_forward, recurrent, constants, surrogate, potentials, currents, adapted, events, out, out_numbers
 ):
     """Backward pass of a block of samples, in reverse time.
 
     above: :class:`FromAbove`; below: events of the layer below; feed_forward and recurrent: :class:`Transposed`;
-    potentials, currents and events: of the forward pass; out: :class:`Gradients`.
-    out_numbers: for a_m, a_s, 1 - a_m and -theta of each neuron [4, neuron], added to; or None, and currents as well.
+    potentials, currents, adapted and events: of the forward pass; out: :class:`Gradients`.
+    out_numbers: for a_m, a_s, 1 - a_m, -theta, rho and -adaptation of each neuron [6, neuron], added to; or None, and
+    currents as well.
     """
-    a_m, a_s, gain, theta, same, attached, delay = constants
+    a_m, a_s, gain, theta, rho, adaptation, same, attached, delay = constants
     kind, beta, scale, given = surrogate
     gradient, first_gradient, gradient_counts, gradient_potentials = above
     wires, weight_back, step_back = feed_forward
@@ -238,6 +260,9 @@ def backward_layer(
     g_spikes = np.empty(together * apart + slack, dtype)
     derivative, u = np.empty(neurons, dtype), np.empty(neurons, dtype)
     keep_lost = attached and not same  # potentials were stored before the reset that the last spike caused
+    level = level_of(theta, adapted, neurons)
+    if adapted is not None:
+        g_a = np.empty((together, neurons), dtype)
     # The loops over neurons below are short, and over slices that start at 0, on purpose: a compiler vectorises a loop
     # only if it can tell its arrays apart and knows that no index is negative.
     for b0 in range(0, batch, together):
@@ -245,6 +270,8 @@ def backward_layer(
         g_u[:] = 0
         g_i[:] = 0
         g_arrived[:] = 0
+        if adapted is not None:
+            g_a[:] = 0
         for n in range(steps - 1, -1, -1):  # g_u, g_i: adjoints of U[n+1], I[n+1], which become those of U[n], I[n]
             for k in range(together):
                 x = g_arrived[k * width + margin : k * width + margin + neurons]
@@ -287,15 +314,17 @@ def backward_layer(
                         )
                 u_n, gu, gi = potentials[b, n], g_u[k], g_i[k]
                 gs = g_spikes[k * apart : k * apart + neurons]
+                if adapted is not None:
+                    raised_threshold(level, constants, adapted[b, n])
                 if kind == GIVEN_SURROGATE:
                     copy(given[b, n], derivative)
                 elif keep_lost and n > 0:
                     copy(u_n, derivative)
                     for e in range(ends[i - 1], ends[i]):
                         derivative[found[e]] *= 0
-                    fused_surrogate_row(derivative, derivative, theta, kind, beta, scale)
+                    fused_surrogate_row(derivative, derivative, level, kind, beta, scale)
                 else:
-                    fused_surrogate_row(derivative, u_n, theta, kind, beta, scale)
+                    fused_surrogate_row(derivative, u_n, level, kind, beta, scale)
                 if attached:
                     if same:
                         for j in range(neurons):
@@ -304,6 +333,16 @@ def backward_layer(
                         lost = potentials[b, min(n + 1, steps - 1)]
                         for j in range(neurons):
                             gs[j] -= lost[j] * gu[j]
+                if adapted is not None:
+                    ga, a_n = g_a[k], adapted[b, n]
+                    if out_numbers is not None:
+                        add_products(out_numbers[4], ga, a_n)
+                    for j in range(neurons):
+                        gs[j] += ga[j]
+                        ga[j] = pick(rho, j) * ga[j] - pick(adaptation, j) * gs[j] * derivative[j]
+                    if out_numbers is not None:
+                        for j in range(neurons):
+                            out_numbers[5, j] += gs[j] * derivative[j] * a_n[j]
                 if delay:
                     for j in range(neurons):
                         x[j] = gi[j]
@@ -341,11 +380,11 @@ def forward_readout(sources, weight, constants, start, potentials, currents, end
 
     ``currents`` receives I[0] ... I[time - 1] unless it is None. start and end are as in :func:`forward_layer`.
     """
-    a_m, a_s, gain, _, _, _, delay = constants
+    a_m, a_s, gain, delay = constants.a_m, constants.a_s, constants.gain, constants.delay
     found, ends = sources
     batch, steps, units = potentials.shape
     for b in range(batch):
-        u, current, arriving = start[b].copy()
+        u, current, arriving, _ = start[b].copy()
         held = np.zeros(units, potentials.dtype)
         for n in range(steps):
             if delay:
@@ -366,6 +405,7 @@ def forward_readout(sources, weight, constants, start, potentials, currents, end
         if not delay:
             arriving[:] = 0
         copy(arriving, end[b, 2])
+        end[b, 3] = 0
 
 
 @njit(cache=True, error_model="numpy", nogil=True)
@@ -373,12 +413,12 @@ def backward_readout(
     gradient, sources, weight_back, constants, start, potentials, currents, gradient_weight, gradient_sources,
     gradient_numbers,
 ):  # fmt: skip
-    """Adds to gradient_weight [pre, unit], and to gradient_numbers [4, unit] unless it is None; writes
+    """Adds to gradient_weight [pre, unit], and to gradient_numbers [6, unit] unless it is None; writes
     gradient_sources [batch, time, pre]. weight_back is [unit, pre].
 
     potentials and currents: of the forward pass, needed for gradient_numbers alone.
     """
-    a_m, a_s, gain, _, _, _, delay = constants
+    a_m, a_s, gain, delay = constants.a_m, constants.a_s, constants.gain, constants.delay
     found, ends = sources
     batch, steps, units = gradient.shape
     for b in range(batch):

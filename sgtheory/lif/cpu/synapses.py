@@ -11,7 +11,7 @@ from sgtheory.errors import ParameterError, require_array, require_count, requir
 from sgtheory.lif._fused import GIVEN_SURROGATE, Constants, numbers_of_neurons
 from sgtheory.lif._noise import Noise
 from sgtheory.lif.cpu.functions import constants_of, surrogate_of, surrogate_row
-from sgtheory.lif.cpu.operators import differentiable_once, run_forward, states_of
+from sgtheory.lif.cpu.operators import differentiable_once, room_for_adaptation, run_forward, states_of
 from sgtheory.lif.cpu.vector import add_row, find_events
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
 from sgtheory.threads import product, share_tasks
@@ -44,7 +44,8 @@ def simulate(
         raise ParameterError("inputs, potentials, spikes", given, "must have the same shape [batch, time, neuron]")
     states = states_of(spikes, wanted=False, dtype=inputs.dtype)
     numbers = _constants(parameters, inputs)
-    run_forward(inputs, numbers, escape, noise, None, potentials, states, spikes)
+    adapted = room_for_adaptation(parameters, spikes, wanted=False, dtype=inputs.dtype)
+    run_forward(inputs, numbers, escape, noise, None, potentials, states, adapted, spikes)
 
 
 def _constants(parameters: LIFParameters, of: np.ndarray) -> Constants:
@@ -100,23 +101,24 @@ def mean_surrogate_error(
 
     Args:
         error, potentials, spikes: [trial, time, neuron].
-        surrogate: evaluated at ``potentials`` minus the threshold of ``parameters``.
+        surrogate: evaluated at ``potentials`` minus the threshold of ``parameters``, which must not adapt.
 
     Returns:
         [time, neuron].
 
     Raises:
-        ParameterError: if the arrays have not the same shape.
+        ParameterError: if the arrays have not the same shape, or neurons adapt.
     """
     require_array(3, "f", error=error, potentials=potentials)
     require_array(3, "biuf", spikes=spikes)
     if not error.shape == potentials.shape == spikes.shape:
         given = [list(array.shape) for array in (error, potentials, spikes)]
         raise ParameterError("error, potentials, spikes", given, "must have the same shape [trial, time, neuron]")
+    parameters.require_no_adaptation("mean_surrogate_error")
     out = np.empty(error.shape[1:], error.dtype)
-    theta = _constants(parameters, error).theta
-    prepared = surrogate_of(surrogate, potentials, spikes, theta)
-    share_tasks(_mean_surrogate_error, len(out), error.size, error, potentials, theta, prepared, out)
+    constants = _constants(parameters, error)
+    prepared = surrogate_of(surrogate, potentials, spikes, constants)
+    share_tasks(_mean_surrogate_error, len(out), error.size, error, potentials, constants.theta, prepared, out)
     return out
 
 

@@ -58,26 +58,27 @@ def layer(
         torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in leaves)
         for leaves in ([numbers], [inputs, recurrent])
     )
-    fixed = constants(parameters, of_neurons=None if numbers is None else [0.0] * 4)
+    *fixed, same, attached, delay = constants(parameters, of_neurons=None if numbers is None else [0.0] * len(numbers))
     ops.unfused_surrogate.set(surrogate)
     packed = None if start is None else torch.stack([v.unsqueeze(1) if v.ndim == 2 else v.mT for v in start], dim=1)
-    spikes, potentials, _, end = ops.lif_forward(
+    spikes, potentials, _, _, end = ops.lif_forward(
         channels_last,
         recurrent,
         thresholds,
         samples,
         packed,
         numbers,
-        fixed[:4],
-        fixed.same,
-        fixed.attached,
-        fixed.delay,
+        fixed,
+        same,
+        attached,
+        delay,
         [kind, noise.first_step, noise.draw, key],
         scale,
         p0,
         [float(number) for number in surrogate_kind(surrogate)],
         # "next" zeroes the input that arrives with a spike, so the potential does not show what the reset took away
-        to_numbers or (to_others and fixed.attached and not fixed.same),
+        to_numbers or (to_others and attached and not same),
+        parameters.adaptive,
     )
     spikes, u = (o.squeeze(2) if inputs.ndim == 3 else o.mT for o in (spikes, potentials))
     done = spikes, u if potential else None
@@ -98,7 +99,7 @@ def readout(
     check(inputs)
     if parameters.tensors or start is not None:
         return _reference.readout(inputs, parameters, initial, start)
-    return ops.leaky_filter(inputs, constants(parameters)[:4], initial, parameters.delay, False)
+    return ops.leaky_filter(inputs, parameters.coefficients[:3], initial, parameters.delay, False)
 
 
 network = _reference.network_of(layer, readout)

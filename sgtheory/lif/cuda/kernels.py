@@ -78,28 +78,31 @@ def add_words(x, spike, weight, CHANNELS: tl.constexpr, KERNEL: tl.constexpr):
 
 @triton.jit
 def of_neurons(numbers, neurons, n, inside):
-    """Rows of ``numbers`` [4, neuron]: a_m, a_s, 1 - a_m, theta."""
+    """Rows of ``numbers`` [6, neuron]: a_m, a_s, 1 - a_m, theta, rho, adaptation."""
     return (
         tl.load(numbers + n, inside, 0.0),
         tl.load(numbers + neurons + n, inside, 0.0),
         tl.load(numbers + 2 * neurons + n, inside, 0.0),
         tl.load(numbers + 3 * neurons + n, inside, 0.0),
+        tl.load(numbers + 4 * neurons + n, inside, 0.0),
+        tl.load(numbers + 5 * neurons + n, inside, 0.0),
     )
 
 
 @triton.jit(do_not_specialize=["steps", "input_steps", "first_step", "draw", "key"])
 def forward_kernel(
-    inputs, weight, thresholds, samples, start, spikes, potentials, currents, end,
+    inputs, weight, thresholds, samples, start, spikes, potentials, currents, adapted, end,
     steps, input_steps, first_step, neurons,
-    a_m, a_s, gain, theta, numbers, scale, p0, draw: tl.int64, key: tl.int64,
+    a_m, a_s, gain, theta, rho, adaptation, numbers, scale, p0, draw: tl.int64, key: tl.int64,
     SAME: tl.constexpr, DELAY: tl.constexpr, NOISE: tl.constexpr, KERNEL: tl.constexpr, CHANNELS: tl.constexpr,
     WORDS: tl.constexpr, KEEP_CURRENTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Spikes and potentials of BLOCK neurons of one sample; with recurrence, these are all neurons.
 
     ``input_steps`` is the distance of samples in ``inputs``: ``steps``, or 0 if they all share one input. ``numbers``
-    [4, neuron] stand for the four before, where neurons differ. ``start`` and ``end``, if they are there, hold U, I and
-    what arrives, before the first and after the last step, [sample, 3, neuron].
+    [6, neuron] stand for the six before, where neurons differ. ``adapted`` is there if neurons adapt, and receives A.
+    ``start`` and ``end``, if they are there, hold U, I, what arrives and A, before the first and after the last step,
+    [sample, 4, neuron].
     """
     sample = tl.program_id(0).to(tl.int64)
     first = tl.program_id(1) * BLOCK
@@ -107,15 +110,17 @@ def forward_kernel(
     inside = n < neurons
     index = tl.load(samples + sample).to(tl.int32)
     if numbers is not None:
-        a_m, a_s, gain, theta = of_neurons(numbers, neurons, n, inside)
+        a_m, a_s, gain, theta, rho, adaptation = of_neurons(numbers, neurons, n, inside)
     u = tl.zeros([BLOCK], tl.float32)  # an object of its own for each state: see docs/cuda.md on aliases
     current = tl.zeros([BLOCK], tl.float32)
     on_the_way = tl.zeros([BLOCK], tl.float32)
-    of_sample = 3 * sample * neurons + n
+    a = tl.zeros([BLOCK], tl.float32)
+    of_sample = 4 * sample * neurons + n
     if start is not None:
         u = tl.load(start + of_sample, inside, 0.0)
         current = tl.load(start + of_sample + neurons, inside, 0.0)
         on_the_way = tl.load(start + of_sample + 2 * neurons, inside, 0.0)
+        a = tl.load(start + of_sample + 3 * neurons, inside, 0.0)
     for step in range(steps):
         row = (sample * steps + step) * neurons
         x = tl.load(inputs + (sample * input_steps + step) * neurons + n, inside, 0.0)
@@ -126,7 +131,11 @@ def forward_kernel(
         else:
             r = uniform(first, first_step + step, index, draw.to(tl.int32), key, BLOCK)
             q = log_ratio(r, 1 - r if NOISE == SIGMOID else tl.full(r.shape, p0, tl.float32)) * scale
-        spike = inside & (u - theta > q)
+        level = theta
+        if adapted is not None:
+            tl.store(adapted + row + n, a, inside)
+            level = theta + adaptation * a
+        spike = inside & (u - level > q)
         tl.store(spikes + row + n, spike.to(tl.float32), inside)
         tl.store(potentials + row + n, u, inside)
         if KEEP_CURRENTS:
@@ -135,6 +144,8 @@ def forward_kernel(
             x = add_words(x, spike, weight, CHANNELS, KERNEL)
         elif KERNEL > 0:
             x = add_events(x, spike, n, inside, weight, CHANNELS, KERNEL)
+        if adapted is not None:
+            a = rho * a + tl.where(spike, 1.0, 0.0)
         keep = tl.where(spike, 0.0, 1.0)
         if SAME:
             u = a_m * u * keep + gain * current
@@ -147,6 +158,7 @@ def forward_kernel(
         tl.store(end + of_sample, u, inside)
         tl.store(end + of_sample + neurons, current, inside)
         tl.store(end + of_sample + 2 * neurons, on_the_way if DELAY else tl.zeros([BLOCK], tl.float32), inside)
+        tl.store(end + of_sample + 3 * neurons, a, inside)
 
 
 @triton.jit
@@ -177,16 +189,17 @@ def transposed_recurrent(
 
 @triton.jit(do_not_specialize=["batch", "steps"])
 def backward_kernel(
-    gradient, gradient_potentials, spikes, potentials, currents, derivatives, weight, out, out_numbers,
+    gradient, gradient_potentials, spikes, potentials, currents, adapted, derivatives, weight, out, out_numbers,
     batch, steps, positions, channels,
-    a_m, a_s, gain, theta, numbers, beta, scale,
+    a_m, a_s, gain, theta, rho, adaptation, numbers, beta, scale,
     SAME: tl.constexpr, ATTACHED: tl.constexpr, DELAY: tl.constexpr, SURROGATE: tl.constexpr, KERNEL: tl.constexpr,
     SAMPLES: tl.constexpr, POSITIONS: tl.constexpr, CHANNELS: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """Gradient for the input from those for spikes and potentials, in reverse time, of SAMPLES samples at a time.
 
     POSITIONS and CHANNELS are padded to powers of two. Without recurrence, CHANNELS is a block of them.
-    ``out_numbers`` [sample, 4, neuron], if it is there, is the gradient for ``numbers``.
+    ``adapted`` is there if neurons adapt. ``out_numbers`` [sample, 6, neuron], if it is there, is the gradient for
+    ``numbers``.
     """
     row = tl.arange(0, SAMPLES * POSITIONS)
     sample, position = tl.program_id(0).to(tl.int64) * SAMPLES + row // POSITIONS, row % POSITIONS
@@ -194,16 +207,19 @@ def backward_kernel(
     inside = ((sample < batch) & (position < positions))[:, None] & (channel < channels)[None, :]
     if numbers is not None:
         neuron = (position * channels)[:, None] + channel[None, :]
-        a_m, a_s, gain, theta = of_neurons(numbers, positions * channels, neuron, inside)
+        a_m, a_s, gain, theta, rho, adaptation = of_neurons(numbers, positions * channels, neuron, inside)
     if out_numbers is not None:
         for_a_m = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
         for_a_s = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
         for_gain = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
         for_theta = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+        for_rho = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+        for_adaptation = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
     g_u = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
     g_i = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
     g_later = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
-    for back in range(steps):  # g_u, g_i are the adjoints of U[n+1], I[n+1] and become those of U[n], I[n]
+    g_a = tl.zeros([SAMPLES * POSITIONS, CHANNELS], tl.float32)
+    for back in range(steps):  # g_u, g_i, g_a are the adjoints of U[n+1], I[n+1], A[n+1] and become those of step n
         step = sample * steps + (steps - 1 - back)
         at = ((step * positions + position) * channels)[:, None] + channel[None, :]
         u = tl.load(potentials + at, inside, 0.0)
@@ -218,16 +234,26 @@ def backward_kernel(
             if not SAME:
                 lost += gain * tl.load(currents + at, inside, 0.0)
             g_s -= lost * g_u
+        level = theta
+        if adapted is not None:
+            a = tl.load(adapted + at, inside, 0.0)
+            level = theta + adaptation * a
+            g_s += g_a
         if SURROGATE == GIVEN_SURROGATE:
             derivative = tl.load(derivatives + at, inside, 0.0)
         else:
-            derivative = surrogate_derivative(u - theta, beta, scale, SURROGATE)
+            derivative = surrogate_derivative(u - level, beta, scale, SURROGATE)
         if out_numbers is not None:
             current = tl.load(currents + at, inside, 0.0)
             for_a_m += keep * g_u * u
             for_a_s += g_i * current
             for_gain += (g_u if SAME else keep * g_u) * current
             for_theta -= g_s * derivative
+            if adapted is not None:
+                for_rho += g_a * a
+                for_adaptation -= g_s * derivative * a
+        if adapted is not None:
+            g_a = rho * g_a - adaptation * g_s * derivative
         g_later = g_i
         g_i = a_s * g_i + gain * (g_u if SAME else keep * g_u)
         g_u = a_m * keep * g_u + g_s * derivative
@@ -235,11 +261,13 @@ def backward_kernel(
             g_u += tl.load(gradient_potentials + at, inside, 0.0)
     if out_numbers is not None:
         neurons = positions * channels
-        at = ((4 * sample * positions + position) * channels)[:, None] + channel[None, :]
+        at = ((6 * sample * positions + position) * channels)[:, None] + channel[None, :]
         tl.store(out_numbers + at, for_a_m, inside)
         tl.store(out_numbers + at + neurons, for_a_s, inside)
         tl.store(out_numbers + at + 2 * neurons, for_gain, inside)
         tl.store(out_numbers + at + 3 * neurons, for_theta, inside)
+        tl.store(out_numbers + at + 4 * neurons, for_rho, inside)
+        tl.store(out_numbers + at + 5 * neurons, for_adaptation, inside)
 
 
 @triton.jit(do_not_specialize=["steps"])

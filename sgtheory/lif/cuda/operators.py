@@ -36,9 +36,9 @@ def lif_forward(
     recurrent: Tensor | None,
     thresholds: Tensor | None,
     samples: Tensor,
-    start: Tensor | None,  # U, I and what arrives, [batch, 3, position, channel]; None is zero
+    start: Tensor | None,  # U, I, what arrives and A, [batch, 4, position, channel]; None is zero
     numbers: Tensor | None,  # of sgtheory.lif._fused.numbers_of_neurons, in place of the next
-    constants: Sequence[float],  # a_m, a_s, 1 - a_m, theta
+    constants: Sequence[float],  # a_m, a_s, 1 - a_m, theta, rho, adaptation
     same: bool,
     attached: bool,
     delay: int,
@@ -47,13 +47,15 @@ def lif_forward(
     p0: float,
     surrogate: Sequence[float],  # kind, beta, scale
     keep_currents: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Spikes, potentials and, if asked for, currents; with ``start``, what it is after the last step."""
+    adaptive: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Spikes, potentials and, if asked for, currents; A of neurons that adapt; with ``start``, what it is after the
+    last step."""
     batch, steps, positions, channels = inputs.shape
     neurons = positions * channels
     shared = inputs.stride(0) == 0
     inputs = (inputs[:1] if shared else inputs).contiguous()
-    spikes, potentials, currents, end = outputs = _empty_outputs(inputs, batch, start, keep_currents)
+    spikes, potentials, currents, adapted, end = outputs = _empty_outputs(inputs, batch, start, keep_currents, adaptive)
     if recurrent is None:
         weight, taps, block = None, 0, min(BLOCK, padded(neurons, 64))
     else:
@@ -62,7 +64,7 @@ def lif_forward(
         kind, first_step, draw, key = noise
         with torch.cuda.device_of(inputs):
             kernels.forward_kernel[batch, cdiv(neurons, block)](
-                inputs, weight, thresholds, samples, start, spikes, potentials, currents,
+                inputs, weight, thresholds, samples, start, spikes, potentials, currents, adapted if adaptive else None,
                 None if start is None else end, steps, 0 if shared else steps, first_step, neurons,
                 *constants, numbers, noise_scale, p0, draw, key,
                 SAME=same, DELAY=delay, NOISE=kind, KERNEL=taps, CHANNELS=channels if taps else 1,
@@ -78,13 +80,17 @@ def lif_forward(
 
 @lif_forward.register_fake
 def _(inputs, *arguments):
-    return _empty_outputs(inputs, inputs.shape[0], arguments[3], keep_currents=arguments[-1])
+    *_, keep_currents, adaptive = arguments
+    return _empty_outputs(inputs, inputs.shape[0], arguments[3], keep_currents, adaptive)
 
 
-def _empty_outputs(inputs: Tensor, batch: int, start: Tensor | None, keep_currents: bool) -> tuple[Tensor, ...]:
+def _empty_outputs(
+    inputs: Tensor, batch: int, start: Tensor | None, keep_currents: bool, adaptive: bool
+) -> tuple[Tensor, ...]:
     shape = batch, *inputs.shape[1:]
-    of_end = 0 if start is None else (batch, 3, *inputs.shape[2:])
-    return tuple(map(inputs.new_empty, (shape, shape, shape if keep_currents else 0, of_end)))
+    of_end = 0 if start is None else (batch, 4, *inputs.shape[2:])
+    wanted = shape, shape, shape if keep_currents else 0, shape if adaptive else 0, of_end
+    return tuple(map(inputs.new_empty, wanted))
 
 
 @custom_op("sgtheory::lif_backward", mutates_args=())
@@ -95,6 +101,7 @@ def lif_backward(
     spikes: Tensor,
     potentials: Tensor,
     currents: Tensor,
+    adapted: Tensor | None,
     derivatives: Tensor | None,
     numbers: Tensor | None,
     to_numbers: bool,
@@ -122,7 +129,7 @@ def lif_backward(
         kind, beta, scale = surrogate
         with torch.cuda.device_of(gradient):
             kernels.backward_kernel[cdiv(batch, samples), cdiv(channels, block)](
-                gradient, gradient_potentials, spikes, potentials, currents, derivatives, weight, out,
+                gradient, gradient_potentials, spikes, potentials, currents, adapted, derivatives, weight, out,
                 out_numbers if to_numbers else None,
                 batch, steps, positions, channels, *constants, numbers, beta, scale,
                 SAME=same, ATTACHED=attached, DELAY=delay, SURROGATE=int(kind), KERNEL=taps,
@@ -138,11 +145,11 @@ def lif_backward(
 
 @lif_backward.register_fake
 def _(gradient, *arguments):
-    return _empty_gradients(gradient, to_numbers=arguments[7])
+    return _empty_gradients(gradient, to_numbers=arguments[8])
 
 
 def _empty_gradients(gradient: Tensor, to_numbers: bool) -> tuple[Tensor, Tensor]:
-    of_numbers = len(gradient), 4, gradient.shape[2:].numel()
+    of_numbers = len(gradient), 6, gradient.shape[2:].numel()
     return gradient.new_empty(gradient.shape), gradient.new_empty(of_numbers if to_numbers else 0)
 
 
@@ -162,8 +169,8 @@ def _(gradient, spikes, taps):
 
 
 def _save_for_backward(ctx, inputs, output):
-    _, recurrent, _, _, _, numbers, constants, same, attached, delay, _, _, _, surrogate, _ = inputs
-    ctx.save_for_backward(recurrent, numbers, *output[:3])
+    _, recurrent, _, _, _, numbers, constants, same, attached, delay, _, _, _, surrogate, _, adaptive = inputs
+    ctx.save_for_backward(recurrent, numbers, *output[:3], output[3] if adaptive else None)
     ctx.mark_non_differentiable(*output[2:])
     ctx.set_materialize_grads(False)
     ctx.settings = constants, same, attached, delay, surrogate
@@ -172,18 +179,21 @@ def _save_for_backward(ctx, inputs, output):
 
 def _differentiate(ctx, gradient, gradient_potentials, *_):
     if gradient is None and gradient_potentials is None:
-        return (None,) * 15
-    recurrent, numbers, spikes, potentials, currents = ctx.saved_tensors
+        return (None,) * 16
+    recurrent, numbers, spikes, potentials, currents, adapted = ctx.saved_tensors
     gradient = torch.zeros_like(spikes) if gradient is None else gradient
     to_numbers = ctx.needs_input_grad[5]
-    theta = ctx.settings[0][3] if numbers is None else numbers[3].view(spikes.shape[2:])
-    derivatives = ctx.unfused.derivative(potentials - theta, spikes).contiguous() if ctx.unfused else None
-    states = spikes, potentials, currents, derivatives
+    derivatives = None
+    if ctx.unfused:
+        each = ctx.settings[0] if numbers is None else numbers.view(-1, *spikes.shape[2:])
+        level = each[3] if adapted is None else each[3] + each[5] * adapted
+        derivatives = ctx.unfused.derivative(potentials - level, spikes).contiguous()
+    states = spikes, potentials, currents, adapted, derivatives
     for_inputs, for_numbers = lif_backward(
         gradient, gradient_potentials, recurrent, *states, numbers, to_numbers, *ctx.settings
     )
     for_recurrent = recurrent_gradient(for_inputs, spikes, recurrent.shape[2]) if ctx.needs_input_grad[1] else None
-    return for_inputs, for_recurrent, *[None] * 3, for_numbers.sum(dim=0) if to_numbers else None, *[None] * 9
+    return for_inputs, for_recurrent, *[None] * 3, for_numbers.sum(dim=0) if to_numbers else None, *[None] * 10
 
 
 lif_forward.register_autograd(_differentiate, setup_context=_save_for_backward)
