@@ -244,7 +244,7 @@ def test_the_layout_in_a_browser(scheme, path, tmp_path):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
     command += [f"--blink-settings=preferredColorScheme={int(scheme == 'light')}", "--virtual-time-budget=20000"]
     command += ["--window-size=1400,1000", "--dump-dom", Path(harness).as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     found = re.search(r"<output>(.*)</output>", done.stdout, flags=re.S)
     assert found, done.stderr[-2000:]
     measured = json.loads(html.unescape(found.group(1)))

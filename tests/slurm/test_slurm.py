@@ -35,7 +35,7 @@ def slurm():
     assert conf, "the cluster did not start"
     yield {**os.environ, "SLURM_CONF": conf, "OMP_WAIT_POLICY": "passive"}
     cluster.stdin.close()
-    assert cluster.wait(timeout=60) == 0
+    assert cluster.wait(timeout=600) == 0
 
 
 def wait_for(condition, process, seconds=300):
@@ -90,7 +90,7 @@ def test_a_sweep_goes_on_after_a_cancelled_and_a_requeued_job_and_is_collected(s
     scancel.wait()
     call("scancel", f"{array}_{cancelled}")
     call("scontrol", "update", f"JobId={array}_{requeued}", "StartTime=now")  # SLURM would take it up after two minutes
-    _, errors = sweep.communicate(timeout=300)
+    _, errors = sweep.communicate(timeout=600)
     assert sweep.returncode == 143, errors
     assert "interrupted by SIGTERM; the same command goes on from here" in errors
     assert "Traceback" not in errors
@@ -101,13 +101,13 @@ def test_a_sweep_goes_on_after_a_cancelled_and_a_requeued_job_and_is_collected(s
     assert f"unfinished or diverged: {names[cancelled]}" in collected.stdout
 
     sweep = train([*JOBS, f"runs={tmp_path / 'slurm'}"], slurm)
-    _, errors = sweep.communicate(timeout=300)
+    _, errors = sweep.communicate(timeout=600)
     assert sweep.returncode == 0, errors
     assert finished(runs[cancelled])["from"] > 0
     assert [finished(run) for run in runs[:cancelled]] == before
 
     sweep = train([*SWEEP, f"runs={tmp_path / 'basic'}"], {**os.environ, "OMP_NUM_THREADS": "1"})
-    _, errors = sweep.communicate(timeout=300)
+    _, errors = sweep.communicate(timeout=600)
     assert sweep.returncode == 0, errors
     for name, run in zip(names, runs, strict=True):
         assert (run / "records.csv").read_bytes() == (tmp_path / "basic" / name / "records.csv").read_bytes()
@@ -126,7 +126,7 @@ def test_a_sweep_goes_on_after_a_cancelled_and_a_requeued_job_and_is_collected(s
 def test_a_sweep_that_is_not_waited_for_goes_on_without_its_command(slurm, train, tmp_path):
     sweep = [*JOBS, "surrogate.beta=5", "seed=1,2", "trainer.epochs=300", f"runs={tmp_path}"]
     process = train([*sweep, "--no-wait"], slurm)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     job = output.split()[3].rstrip(":")
     deadline = time.monotonic() + 300

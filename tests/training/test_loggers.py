@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+import threading
 import types
 from pathlib import Path
 
@@ -160,12 +160,12 @@ def test_a_run_that_goes_on_is_the_same_wandb_run_without_duplicate_steps(tmp_pa
     assert [row["item"]["output/l2"] for row in seen["history"]] == records.tolist()
 
 
-def stand_in(broken):
-    """A wandb that fails at one point."""
+def stand_in(broken, answer=None):
+    """A wandb that fails at one point; one that hangs does so after ``answer``."""
 
     def fail(*args, **kwargs):
         if broken == "hang":
-            time.sleep(5)
+            answer.wait()
         raise RuntimeError("no more bits")
 
     ready = types.SimpleNamespace(step=0, define_metric=lambda *a, **k: None, log=fail)
@@ -177,7 +177,8 @@ def stand_in(broken):
 @pytest.mark.parametrize("broken", ["missing", "init", "log", "hang", "folder"])
 def test_a_failure_of_wandb_is_a_warning(broken, tmp_path, monkeypatch, caplog):
     """Not installed, not starting, failing or hanging in the middle, no folder to write to: the run is complete."""
-    monkeypatch.setitem(sys.modules, "wandb", stand_in(broken))
+    answer = threading.Event()
+    monkeypatch.setitem(sys.modules, "wandb", stand_in(broken, answer))
     monkeypatch.setattr(loggers, "PATIENCE", {"offline": 0.2})
     settings = {}
     if broken == "folder":
@@ -188,6 +189,10 @@ def test_a_failure_of_wandb_is_a_warning(broken, tmp_path, monkeypatch, caplog):
     assert len(load_run(tmp_path / "spike_matching" / "run").series("l2", "output")) == 21
     (warning,) = caplog.messages
     assert ("does not answer" if broken == "hang" else "wandb failed") in warning
+    answer.set()
+    for thread in threading.enumerate():
+        if thread.name == "wandb":  # or it warns in the middle of another test
+            thread.join()
 
 
 @pytest.mark.parametrize(("login", "reason"), [(lambda **_: False, "no API key"), (None, "no route")])

@@ -184,7 +184,7 @@ def test_a_signal_saves_a_checkpoint_and_gives_the_conventional_exit_code(tmp_pa
         time.sleep(0.01)
     time.sleep(0.5)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 128 + number
     assert f"interrupted by {number.name}" in errors
     assert "Traceback" not in errors
