@@ -24,7 +24,7 @@ def holds(module, numbers):
     return {claim.id for claim in module.claims(numbers) if claim.verdict == "reproduced"}
 
 
-@pytest.mark.parametrize("module", [figE4, figE5, figE7])
+@pytest.mark.parametrize("module", [figE4, figE5, figE6, figE7])
 def test_what_decides_has_room_on_a_line(module):
     for claim in module.claims(published(module.__name__.rpartition(".")[2])):
         assert 0 < len(claim.decides) <= OF_100_COLUMNS, claim.decides
