@@ -50,7 +50,7 @@ figE2: ## surrogate gradients against exact gradients of spike times
 theory: $(THEORY) ## all of these nine, without any training (about a minute)
 figE4: ## shall back-propagation pass through the reset? (5 minutes; PROFILE=quick: one)
 figE5: ## is bias reduction worth its cost? (10 minutes; PROFILE=quick: one)
-figE6: ## does surrogate descent stop at a minimum of the expected loss? (5 minutes; PROFILE=quick: one)
+figE6: ## does surrogate descent stop at a minimum of the expected loss? (8 minutes; PROFILE=quick: one)
 figE7: ## is the mean surrogate gradient of spiking networks a gradient? (5 minutes; PROFILE=quick: one)
 
 $(THEORY) $(BEYOND): $(READY)

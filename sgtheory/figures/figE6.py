@@ -352,6 +352,8 @@ def draw(numbers: dict):
     }
     _draw_angles(panels[1, 1], sizes)
     _draw_falls(panels[1, 2], sizes, itertools.repeat(AT_ONE_BETA))
+    for axes in panels[1, 1:]:
+        axes.axhline(len(numbers["depths"]) - 0.5, color="0.8", linewidth=0.6)
     for axes, letter in zip(panels.flat, "ABCDEF", strict=True):
         panel_letter(axes, letter)
     handles, labels = losses.get_legend_handles_labels()

@@ -221,7 +221,7 @@ RESULTS: dict[str, tuple[str, str, Callable[[dict], str]]] = {
     "figE3_escape": ("E3, escape functions (ours)", "5 min", _escape_functions),
     "figE4": ("E4, the reset (ours)", "5 min", _through_the_reset),
     "figE5": ("E5, bias reduction (ours)", "10 min", _worth),
-    "figE6": ("E6, along training (ours)", "4 min", _where_descent_stops),
+    "figE6": ("E6, along training (ours)", "8 min", _where_descent_stops),
     "figE7": ("E7, curl (ours)", "5 min", _curl),
 }
 

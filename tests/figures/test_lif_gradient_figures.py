@@ -70,6 +70,28 @@ def test_what_surrogate_and_unbiased_gradients_reach_exchanged(one, other, lost)
     assert holds(figE6, exchanged) == holds(figE6, numbers) - {lost}
 
 
+def test_depth_and_time_decide_about_direction_and_gain():
+    numbers = published("figE6")
+    topics = {"depths": "E6.depth", "durations": "E6.time"}
+
+    def verdicts():
+        return {claim.id: claim.verdict for claim in figE6.claims(numbers)}
+
+    for key in topics:
+        few, many = numbers[key][0], numbers[key][-1]
+        few["known"], many["known"] = np.ones((2, *few["known"].shape))
+        many["cosine"] = few["cosine"] - 1
+        many["after_surrogate"], many["after_unbiased"] = few["after_surrogate"], few["after_unbiased"] / 2
+    assert {verdicts()[topic] for topic in (*topics.values(), "E6.left")} == {"reproduced"}
+    for key, topic in topics.items():
+        numbers[key].reverse()
+        assert (verdicts()[topic], verdicts()["E6.left"]) == ("contradicted", "contradicted")
+        numbers[key].reverse()
+        many = numbers[key][-1]
+        many["known"][-1, 1:] = 0
+        assert verdicts()[topic] == "undecided at this scale"
+
+
 def test_surrogate_and_likelihood_ratio_exchanged():
     numbers = published("figE5")
     assert holds(figE5, numbers) >= {"E5.error", "E5.control"}
