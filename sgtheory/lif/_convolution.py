@@ -1,9 +1,11 @@
 """Convolutions along positions for all samples and steps at once on a GPU: full float32, deterministic.
 
 cuDNN computes in TF32 unless it is told not to, which moves potentials by 1e-3 of their size and makes other spikes.
+Gradients for weights in float32 are left to a kernel of our own, where triton is installed.
 """
 
 import contextlib
+import importlib.util
 from collections.abc import Iterator
 from typing import Any
 
@@ -35,19 +37,6 @@ def rows(layer: torch.Tensor) -> torch.Tensor:
     return layer.transpose(1, 2)
 
 
-def gradients(
-    gradient: torch.Tensor, inputs: torch.Tensor, weight: torch.Tensor, stride: int, padding: int, wanted: list[bool]
-) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Those for ``inputs`` and ``weight`` of :func:`convolve`, as far as they are wanted."""
-    image = [0, 0]
-    with exact_convolutions():
-        for_inputs, for_weight, _ = torch.ops.aten.convolution_backward(
-            rows(gradient), rows(inputs), weight.unsqueeze(2), None,
-            [1, stride], [0, padding], [1, 1], False, image, 1, [*wanted, False],
-        )  # fmt: skip
-    return (rows(for_inputs) if wanted[0] else None), (for_weight.squeeze(2) if wanted[1] else None)
-
-
 class _Convolution(torch.autograd.Function):
     """Sets the precision in both passes: autograd runs the second one when the first one's setting is gone."""
 
@@ -66,8 +55,23 @@ class _Convolution(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple:
-        wanted = list(ctx.needs_input_grad[:2])
-        return *gradients(gradient, *ctx.saved_tensors, *ctx.settings, wanted), None, None
+        inputs, weight = ctx.saved_tensors
+        stride, padding = ctx.settings
+        to_inputs, to_weight = ctx.needs_input_grad[:2]
+        for_inputs = for_weight = None
+        if to_weight and weight.is_cuda and weight.dtype == torch.float32 and importlib.util.find_spec("triton"):
+            from sgtheory.lif.cuda.operators import weight_gradient
+
+            for_weight, to_weight = weight_gradient(gradient.mT, inputs.mT, weight.shape[2], stride, padding), False
+        if to_inputs or to_weight:
+            with exact_convolutions():
+                image, kernel, _ = torch.ops.aten.convolution_backward(
+                    rows(gradient), rows(inputs), weight.unsqueeze(2), None,
+                    [1, stride], [0, padding], [1, 1], False, [0, 0], 1, [to_inputs, to_weight, False],
+                )  # fmt: skip
+            for_inputs = rows(image) if to_inputs else None
+            for_weight = kernel.squeeze(2) if to_weight else for_weight
+        return for_inputs, for_weight, None, None
 
 
 def convolve(inputs: torch.Tensor, weight: torch.Tensor, stride: int = 1, padding: int = 0) -> torch.Tensor:

@@ -120,5 +120,25 @@ def assert_same(expected, found, rounding=2e-6):
     return max(off)
 
 
+# batch, steps, positions, channels post and pre, kernel, stride, padding
+CONVOLUTIONS = [(2, 5, 5, 18, 18, 5, 1, 2), (3, 3, 30, 16, 1, 21, 10, 0), (2, 3, 20, 5, 16, 7, 3, 1)]
+CONVOLUTIONS += [(2, 2, 9, 70, 3, 3, 2, 0), (1, 2, 9, 5, 70, 3, 2, 1)]
+
+
+def assert_weight_gradient(batch, steps, positions, post, pre, kernel, stride, padding):
+    """That of the kernel against float64, to rounding of the largest."""
+    from sgtheory.lif.cuda import operators  # needs triton
+
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(batch, steps, positions, pre, generator=generator)
+    weight = torch.zeros(post, pre, kernel, dtype=torch.float64, requires_grad=True)
+    rows = inputs.double().flatten(0, 1).mT
+    out = torch.nn.functional.conv1d(rows, weight, stride=stride, padding=padding).mT.unflatten(0, (batch, steps))
+    gradient = torch.randn(out.shape, generator=generator)
+    (expected,) = torch.autograd.grad(out, weight, gradient.double())
+    found = operators.weight_gradient(gradient, inputs, kernel, stride, padding)
+    assert float((found - expected).abs().max()) <= 5e-7 * float(expected.abs().max())
+
+
 def assert_like_reference(*case):
     assert_same(run(_reference.layer, *case), run(cuda.layer, *case))

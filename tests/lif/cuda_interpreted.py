@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from cuda_cases import (
+    CONVOLUTIONS,
     ESCAPES,
     NOISE,
     OPTIONS,
@@ -22,6 +23,7 @@ from cuda_cases import (
     Triangular,
     assert_like_reference,
     assert_same,
+    assert_weight_gradient,
     differing,
     fast,
     layer,
@@ -105,6 +107,17 @@ def test_uniform_numbers_are_those_of_the_noise():
     key = cuda._signed(NOISE.seed | NOISE.stream << 32)
     found = operators.uniform(NOISE.samples, 5, 2, 300, NOISE.draw, key)
     assert torch.equal(found, NOISE.uniform(2, range(5, 7), 300))
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_gradients_for_weights_of_convolutions(case):
+    assert_weight_gradient(*case)
+
+
+def test_gradients_for_weights_of_some_samples_at_a_time(monkeypatch):
+    monkeypatch.setattr(operators, "PROGRAMS", 1)
+    monkeypatch.setattr(operators, "WEIGHTS_AT_ONCE", 2 * 16 * 21)
+    assert_weight_gradient(*CONVOLUTIONS[1])
 
 
 @pytest.mark.parametrize("name", ["dense", "convolution"])
@@ -220,7 +233,7 @@ def test_where_nothing_comes_back_nothing_is_passed_on():
     assert inputs.grad is None
 
 
-@pytest.mark.parametrize("operator", ["lif_forward", "lif_backward", "recurrent_gradient", "leaky_filter", "uniform"])
+@pytest.mark.parametrize("operator", ["lif_forward", "lif_backward", "weight_gradient", "leaky_filter", "uniform"])
 def test_operators_are_well_formed(operator):
     inputs, gradient = sixty_fourths(-128, 256, 2, 2, 3, 4), torch.randn(2, 2, 3, 4)
     spikes, recurrent = (gradient > 0).float(), sixty_fourths(-80, 64, 4, 4, 3)
@@ -262,7 +275,7 @@ def test_operators_are_well_formed(operator):
             1,
             surrogate,
         ),
-        "recurrent_gradient": (gradient, spikes, 3),
+        "weight_gradient": (gradient, spikes, 3, 1, 1),
         "leaky_filter": (torch.randn(2, 3, 4, requires_grad=True), constants, 0.1, 1, False),
         "uniform": (samples, 3, 2, 70, 1, 2),
     }

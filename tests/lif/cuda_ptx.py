@@ -19,7 +19,7 @@ TYPES = {
 }
 REGISTERS = {"p": "pred", "rs": "u16", "r": "u32", "f": "u32", "rd": "u64"}
 BINARY = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "max": np.maximum, "min": np.minimum}
-BINARY |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor}
+BINARY |= {"and": np.bitwise_and, "or": np.bitwise_or, "xor": np.bitwise_xor, "rem": np.fmod}
 UNARY = {"neg": np.negative, "abs": np.abs, "not": np.invert, "ex2": np.exp2, "popc": np.bitwise_count}
 COMPARE = {"eq": np.equal, "ne": np.not_equal, "lt": np.less, "le": np.less_equal}
 COMPARE |= {"gt": np.greater, "ge": np.greater_equal}
@@ -208,6 +208,8 @@ class Program:
             return (a.astype(np.float64) * b + c).astype(np.float32)
         if operation in UNARY:
             return UNARY[operation](a)
+        if operation == "div" and a.dtype.kind in "iu":
+            return a // b  # of what is not negative
         return BINARY[operation](a, b)
 
     def do_mul(self, name, operands, active):

@@ -270,6 +270,40 @@ def backward_kernel(
         tl.store(out_numbers + at + 5 * neurons, for_adaptation, inside)
 
 
+@triton.jit(do_not_specialize=["rows", "parts"])
+def weight_kernel(
+    gradient, inputs, out, rows, parts, positions, input_positions, post, pre, stride, padding,
+    COLUMNS: tl.constexpr, PROGRAMS: tl.constexpr, POST: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradient for POST x BLOCK weights [post, column] of a convolution, of one of so many parts of a sample; column is
+    tap * pre + channel.
+
+    ``rows`` are steps and positions of ``gradient``. What the weights of a row see lies side by side in ``inputs``, so
+    that columns count on from the first tap. PROGRAMS share a part, side by side in time: one reads what is in the
+    second-level cache for another.
+    """
+    part, block = tl.program_id(0) // PROGRAMS, tl.program_id(0) % PROGRAMS
+    sample = (part // parts).to(tl.int64)
+    blocks: tl.constexpr = (COLUMNS + BLOCK - 1) // BLOCK
+    channel = block // blocks * POST + tl.arange(0, POST)
+    column = block % blocks * BLOCK + tl.arange(0, BLOCK)
+    gradient += sample * rows * post
+    inputs += sample * (rows // positions) * input_positions * pre
+    total = tl.zeros([POST, BLOCK], tl.float32)
+    for first in range(part % parts * CHUNK, rows, parts * CHUNK):
+        row = first + tl.arange(0, CHUNK)
+        start = row % positions * stride - padding
+        seen = start[:, None] + (column // pre)[None, :]
+        exists = (row < rows)[:, None] & (column < COLUMNS)[None, :] & (seen >= 0) & (seen < input_positions)
+        at = (row // positions * input_positions + start)[:, None] * pre + column[None, :]
+        x = tl.load(inputs + at, exists, 0.0)
+        of_rows = (channel < post)[:, None] & (row < rows)[None, :]
+        g = tl.load(gradient + channel[:, None] + row[None, :] * post, of_rows, 0.0)
+        total = tl.dot(g, x, total, input_precision="ieee")
+    at = (part.to(tl.int64) * post + channel)[:, None] * COLUMNS + column[None, :]
+    tl.store(out + at, total, (channel < post)[:, None] & (column < COLUMNS)[None, :])
+
+
 @triton.jit(do_not_specialize=["steps"])
 def filter_kernel(
     signal, out, steps, units, a_m, a_s, gain, initial,

@@ -11,13 +11,15 @@ from torch import Tensor
 from torch.library import custom_op
 from triton import cdiv, next_power_of_2
 
-from sgtheory.lif._convolution import gradients
 from sgtheory.lif._fused import GIVEN_SURROGATE
 from sgtheory.lif.cuda import kernels
 
 BLOCK = 256  # neurons that a program follows through time if there is no recurrence
 CHANNELS_OF_A_WORD = (4, 8, 16, 32, 64)  # spikes of one position as bits
 ROWS = 16  # positions x samples that a program of the recurrent backward pass has at least; tl.dot takes no fewer
+
+PROGRAMS = 2048  # of a weight gradient, at least: 15 on each of 132 multiprocessors
+WEIGHTS_AT_ONCE = 2**24  # whose gradients of parts of samples are in memory at once
 
 PRECISION = "ieee"  # of the products of the recurrent backward pass; "tf32x3" takes tensor cores: see docs/cuda.md
 
@@ -153,19 +155,35 @@ def _empty_gradients(gradient: Tensor, to_numbers: bool) -> tuple[Tensor, Tensor
     return gradient.new_empty(gradient.shape), gradient.new_empty(of_numbers if to_numbers else 0)
 
 
-@custom_op("sgtheory::recurrent_gradient", mutates_args=())
-def recurrent_gradient(gradient: Tensor, spikes: Tensor, taps: int) -> Tensor:
-    """Gradient for the recurrent weights [post, pre, kernel]: one product over all samples and steps."""
-    channels = spikes.shape[3]
-    if spikes.shape[2] == taps == 1:
-        return (gradient.flatten(0, 2).T @ spikes.flatten(0, 2)).unsqueeze(2)
-    weight = gradient.new_empty((channels, channels, taps))  # only its shape counts
-    return gradients(gradient.mT, spikes.mT, weight, 1, taps // 2, [False, True])[1].contiguous()
+@custom_op("sgtheory::weight_gradient", mutates_args=())
+def weight_gradient(gradient: Tensor, inputs: Tensor, taps: int, stride: int, padding: int) -> Tensor:
+    """Gradient for the weights [post, pre, kernel] of a convolution: parts of samples are added in a fixed order."""
+    (_, steps, positions, post), (input_positions, pre) = gradient.shape, inputs.shape[2:]
+    if positions == input_positions == taps == 1:
+        return (gradient.flatten(0, 2).T @ inputs.flatten(0, 2)).unsqueeze(2)
+    columns = taps * pre
+    rows, block = (min(64, padded(size, kernels.CHUNK.value)) for size in (post, pre if pre > 8 else columns))
+    programs = cdiv(post, rows) * cdiv(columns, block)
+    chunks = cdiv(steps * positions, kernels.CHUNK.value)
+    parts = max(1, min(chunks, cdiv(PROGRAMS, max(1, len(gradient) * programs))))
+    at_once = max(1, WEIGHTS_AT_ONCE // (post * columns * parts))
+    pieces = []
+    for of_some, seen in zip(gradient.contiguous().split(at_once), inputs.contiguous().split(at_once), strict=True):
+        out = gradient.new_empty((len(of_some) * parts, post, columns))
+        if out.numel():
+            with torch.cuda.device_of(gradient):
+                kernels.weight_kernel[len(out) * programs, 1](
+                    of_some, seen, out, steps * positions, parts, positions, input_positions, post, pre,
+                    stride, padding, COLUMNS=columns, PROGRAMS=programs, POST=rows, BLOCK=block,
+                    num_warps=max(1, rows * block // 512), num_stages=1, enable_fp_fusion=True,
+                )  # fmt: skip
+        pieces.append(out.sum(dim=0))
+    return sum(pieces[1:], pieces[0]).view(post, taps, pre).transpose(1, 2).contiguous()
 
 
-@recurrent_gradient.register_fake
-def _(gradient, spikes, taps):
-    return gradient.new_empty((spikes.shape[3], spikes.shape[3], taps))
+@weight_gradient.register_fake
+def _(gradient, inputs, taps, stride, padding):
+    return gradient.new_empty((gradient.shape[3], inputs.shape[3], taps))
 
 
 def _save_for_backward(ctx, inputs, output):
@@ -192,7 +210,9 @@ def _differentiate(ctx, gradient, gradient_potentials, *_):
     for_inputs, for_numbers = lif_backward(
         gradient, gradient_potentials, recurrent, *states, numbers, to_numbers, *ctx.settings
     )
-    for_recurrent = recurrent_gradient(for_inputs, spikes, recurrent.shape[2]) if ctx.needs_input_grad[1] else None
+    for_recurrent = None
+    if ctx.needs_input_grad[1]:
+        for_recurrent = weight_gradient(for_inputs, spikes, taps := recurrent.shape[2], 1, taps // 2)
     return for_inputs, for_recurrent, *[None] * 3, for_numbers.sum(dim=0) if to_numbers else None, *[None] * 10
 
 
