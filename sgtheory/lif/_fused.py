@@ -81,8 +81,8 @@ def numbers_of_neurons(
     """
     if not parameters.tensors:
         return None
-    values = [torch.as_tensor(value, dtype=torch.float64, device=like.device) for value in parameters.coefficients]
-    return torch.stack([value.to(like.dtype).expand(positions, channels).flatten() for value in values])
+    values = [v.to(like) if isinstance(v, torch.Tensor) else like.new_full((), v) for v in parameters.coefficients]
+    return torch.stack([value.expand(positions, channels).flatten() for value in values])
 
 
 def constants(parameters: LIFParameters, number: Callable = float, of_neurons: Iterable | None = None) -> Constants:
