@@ -151,6 +151,7 @@ def layers(report: Report) -> str:
             cases.append((name, parameters, SURROGATES[(i + j) % len(SURROGATES)], ESCAPES[(i + j) % len(ESCAPES)]))
     for name in names:
         cases.append((name, differing(LAYERS[name][0][1], reset_gradient="attached"), SURROGATES[0], ESCAPES[1]))
+        cases.append((name, fast(threshold=0.8, adaptation=0.25, tau_adaptation=20e-3), SURROGATES[0], ESCAPES[1]))
     done, largest = 0, 0.0
     for name, *case in cases:
         if not report.has_time:
