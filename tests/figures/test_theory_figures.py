@@ -8,6 +8,7 @@ import torch
 
 from sgtheory.claims import from_json, to_json
 from sgtheory.figures import save_figure
+from sgtheory.neurons import SigmoidEscape
 
 SMALL = {
     "fig1": {"points": 41, "samples": 5000, "trials": 10},
@@ -57,8 +58,7 @@ def test_without_noise_spiking_networks_have_no_selection_bias(monkeypatch):
     inputs, target, weights = figS1._spiking_networks(seed=0, units=30, epochs=50)
     assert not torch.equal(weights["before"][0], weights["after"][0])
     noisy = figS1._spiking_selection(weights["after"], inputs, target, seed=0, trials=16)
-    escape = figS1.SigmoidEscape
-    monkeypatch.setattr(figS1, "SigmoidEscape", lambda beta: escape(1e9))
+    monkeypatch.setattr(figS1, "ESCAPES", [SigmoidEscape(1e9)] * 2)
     silent = figS1._spiking_selection(weights["after"], inputs, target, seed=0, trials=4)
     for kind in figS1.SPIKING:
         assert silent[kind]["relative"] < 1e-6

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 HARNESS = Path(__file__).with_name("bombs.py")
 
@@ -13,7 +14,7 @@ HARNESS = Path(__file__).with_name("bombs.py")
 @pytest.mark.fuzz
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the address space of a process is not known")
 def test_bombs_are_refused_within_400_mib(tmp_path):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "scripts")}
     command = [sys.executable, str(HARNESS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
