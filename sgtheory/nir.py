@@ -32,7 +32,7 @@ from sgtheory.neurons import EscapeFunction, LIFParameters, Step, SurrogateDeriv
 
 WEIGHTS = (nir.Linear, nir.Affine, nir.Conv1d)
 KNOWN = (nir.Input, nir.Output, nir.Flatten, nir.Delay, nir.CubaLIF, nir.CubaLI, *WEIGHTS)
-ADAPTATION = {"adaptation", "tau_adaptation"}
+ADAPTATION = ("adaptation", "tau_adaptation")
 ROUNDING = 1e-9  # of a factor that is 1, and of a delay that is a whole number of steps
 
 
@@ -364,7 +364,7 @@ class _Reader:
         name = forward[-1]
         said, values, gain = self._neurons(forward)
         values |= {key: said[key] for key in ("reset", "reset_gradient") if key in said}
-        for key in ADAPTATION & said.keys():
+        for key in said.keys() & ADAPTATION:
             each = isinstance(said[key], np.ndarray) and said[key].dtype == np.float64
             values[key] = torch.from_numpy(said[key]) if each else said[key]
         values = {"reset": "same", "threshold": _one_or_each(self._field(name, "v_threshold") / gain)} | values
