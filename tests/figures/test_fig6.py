@@ -129,8 +129,7 @@ def test_from_training_to_figure(script, tmp_path):
     overrides = ("experiment=fig6", "seed=1,2", "trainer.epochs=20", f"runs={tmp_path / 'runs'}", *SMALL)
     with pytest.raises(UserError, match="4 of 4 runs are not finished"):
         figure.main([*overrides, f"output={tmp_path}"])
-    launcher = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
-    trained = script("train.py", "-m", *overrides, *launcher)
+    trained = script("train.py", "-m", *overrides)
     assert trained.returncode == 0, trained.stderr
     drawn = script("figure.py", *overrides, f"output={tmp_path}")
     assert drawn.returncode == 0, drawn.stderr
