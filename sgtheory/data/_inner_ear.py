@@ -16,8 +16,7 @@ from fractions import Fraction
 
 import numba
 import numpy as np
-import scipy.fft
-import scipy.signal
+import scipy  # which loads its parts when they are used
 from scipy.special import hankel1e, jv, yv
 
 from sgtheory.errors import ParameterError, UserError, is_whole, require_positive

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-import scipy.signal
+import scipy  # which loads its parts when they are used
 from filelock import FileLock
 
 from sgtheory.data._espeak import ESPEAK_SAMPLE_RATE, Utterance, synthesise

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # which loads its parts when they are used
 
 from sgtheory.errors import ParameterError, UserError
 from sgtheory.training._config import fingerprint
@@ -59,7 +59,7 @@ class Collection:
         counts = runs.groupby(keys, dropna=False).done.agg(finished="sum", unfinished=lambda done: (~done).sum())
         rows = self.values.join(runs, on="run").groupby([*keys, "metric", "layer"], dropna=False).value
         table = rows.agg(n="count", mean="mean", sd="std").reset_index()
-        half = stats.t.ppf(0.975, np.maximum(table.n - 1, 1)) * table.sd / np.sqrt(table.n)
+        half = scipy.stats.t.ppf(0.975, np.maximum(table.n - 1, 1)) * table.sd / np.sqrt(table.n)
         table = table.assign(ci95_low=table["mean"] - half, ci95_high=table["mean"] + half)
         table = counts.reset_index().merge(table, how="left", on=keys).fillna({"n": 0}).astype({"n": int})
         return table.sort_values([*keys, "metric", "layer"])

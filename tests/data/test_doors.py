@@ -82,7 +82,7 @@ def test_shapes_and_weights(numbers):
     assert shape is None or all(type(value) is int for value in vars(shape).values())
     sigma_u, fan_in, recurrent, rate, alpha = numbers
     outcome(lambda: recurrent_fluctuation_driven_std(sigma_u, fan_in, recurrent, rate, alpha, LIFParameters()))
-    if all(number != 2**40 for number in numbers[:2]):
+    if not any(isinstance(number, int) and number == 2**40 for number in numbers[:2]):  # would fill the memory
         weights = outcome(lambda: normal_weights((fan_in, 2), sigma_u, Noise(0)))
         assert weights is None or bool(weights.isfinite().all())
 
