@@ -15,7 +15,7 @@ PROFILES_figE4 := quick
 PROFILES_figE5 := quick
 PROFILES_figE6 := quick
 PROFILES_figE7 := quick
-PROFILES_fig7 := paper
+PROFILES_fig7 := paper authors
 PROFILES_figS2 := feedforward
 PROFILES_figE3 := escape
 DRAW = $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES)
@@ -35,7 +35,7 @@ PROCESSES := $(or $(JOBS),$(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 
 .DELETE_ON_ERROR:
 
 help: ## list the targets
-	@echo "make TARGET [PROFILE=quick|paper|feedforward|escape] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(PROCESSES)]"
+	@echo "make TARGET [PROFILE=quick|paper|authors|feedforward|escape] [OVERRIDES='surrogate.beta=5 ...'] [JOBS=$(PROCESSES)]"
 	@sed -n 's/^\([a-z0-9A-Z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
 fig1: ## one neuron: surrogate derivative = derivative of the expected spike

@@ -12,24 +12,29 @@ def seed_of(run) -> int:
     return run.config["seed"]
 
 
+def modes_of(runs) -> list[str]:
+    """The neuron modes in which there are runs."""
+    found = {run.config["neuron"]["mode"] for run in runs}
+    return [mode for mode in NEURON_MODES if mode in found]
+
+
 def paired(runs) -> tuple[list, list]:
-    """The runs whose seed is there in both neuron modes, and the others."""
-    seeds = set.intersection(*({seed_of(r) for r in runs if r.config["neuron"]["mode"] == m} for m in NEURON_MODES))
+    """The runs whose seed is there in every neuron mode in which there are runs, and the others."""
+    each = [{seed_of(r) for r in runs if r.config["neuron"]["mode"] == mode} for mode in modes_of(runs)]
+    seeds = set.intersection(*each) if each else set()
     return [r for r in runs if seed_of(r) in seeds], [r for r in runs if seed_of(r) not in seeds]
 
 
-def by_mode(runs, figure: str) -> dict[str, list]:
-    """The runs of each neuron mode, in the order of their seeds.
+def by_mode(runs, figure: str, modes=NEURON_MODES) -> dict[str, list]:
+    """The runs of each of some neuron modes, in the order of their seeds.
 
     Raises:
         UserError: naming ``figure``, if there is no run, if a seed is missing in one of the modes, or if several runs
             with the same seed differ in something else.
     """
-    grouped = {
-        mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=seed_of) for mode in NEURON_MODES
-    }
-    seeds = [[seed_of(run) for run in grouped[mode]] for mode in NEURON_MODES]
-    if not seeds[0] or seeds[0] != seeds[1]:
+    grouped = {mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=seed_of) for mode in modes}
+    seeds = [[seed_of(run) for run in group] for group in grouped.values()]
+    if not seeds[0] or seeds[0] != seeds[-1]:
         raise UserError(f"{figure} needs the same seeds in both neuron modes: neuron=deterministic,escape_noise")
     if len(set(seeds[0])) < len(seeds[0]):
         raise UserError(f"{figure} needs one run for each seed and neuron mode: give every other setting one value")

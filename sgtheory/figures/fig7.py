@@ -1,4 +1,7 @@
-"""Figure 7: deterministic and stochastic convolutional spiking networks trained to classify spoken digits."""
+"""Figure 7: deterministic and stochastic convolutional spiking networks trained to classify spoken digits.
+
+Where there are stochastic networks only, what needs both kinds is left out.
+"""
 
 import math
 import textwrap
@@ -9,6 +12,7 @@ from matplotlib.lines import Line2D
 from scipy import stats
 
 from sgtheory.claims import Claim
+from sgtheory.errors import UserError
 from sgtheory.figures._classification import (
     SMALL,
     SPLITS,
@@ -21,10 +25,10 @@ from sgtheory.figures._classification import (
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import (
-    NEURON_MODES,
     before_and_after,
     by_mode,
     mean_curve,
+    modes_of,
     paired,
     plot_curve,
     plot_seeds,
@@ -49,6 +53,12 @@ DETAIL = 0.75  # accuracy from which on panel B shows curves that reach it early
 HIGH = 0.75  # of the Fano factor before training, or of 1
 VARIABLE = 0.5  # Fano factor, half of that of a Poisson process
 DATA = "SHD (regenerated) in place of SHD where the scale says so"
+# of the network: what the ids of its claims begin with, and what its scale says
+NETWORKS = {
+    "paper": ("C11.", ""),
+    "authors' code": ("C11.authors", "; as in the authors' code: delay of 1 step, 349 steps, upper_strength 0.1"),
+}
+SETTLES = "make fig7 PROFILE=paper, with more seeds"
 ESTIMATOR = "counts in windows of 20 ms, 400 trials of one test sample"
 
 
@@ -56,14 +66,18 @@ def measure(runs, **_) -> dict:
     """Curves over seeds, activity of a stochastic network, and the paper's claims.
 
     Args:
-        runs: finished runs of the classification task on the same data, in both neuron modes. Those whose seed is
-            there in one mode only are left out, and counted in ``scale``.
+        runs: finished runs of the classification task on the same data, with escape noise, or in both neuron modes.
+            Then those whose seed is there in one mode only are left out, and counted in ``scale``.
 
     Raises:
-        UserError: if no seed is there in both modes, or the runs differ in data, epochs or batch size.
+        UserError: if there is no run with escape noise, if no seed is there in both modes although there are runs in
+            both, or if the runs differ in data, epochs or batch size.
     """
+    modes = modes_of(runs)
+    if "escape_noise" not in modes:
+        raise UserError("figure 7 needs a run with escape noise: neuron=escape_noise")
     pairs, left_out = paired(runs)
-    grouped = by_mode(pairs, "figure 7")
+    grouped = by_mode(pairs, "figure 7", modes)
     data = common_data(pairs, "figure 7")
     example = max(grouped["escape_noise"], key=_right_answers)
     layers = sorted((name for name in example.rasters if name.startswith("hidden")), key=lambda name: int(name[6:]))
@@ -78,9 +92,7 @@ def measure(runs, **_) -> dict:
         "typical_count": float(example.config["task"].get("upper_count", 7.0)),
         "samples": _samples(example.rasters, layers),
         "trials": _trials(example.rasters),
-        "accuracy": {
-            mode: {split: mean_curve(grouped[mode], "accuracy", split) for split in SPLITS} for mode in NEURON_MODES
-        },
+        "accuracy": {mode: {split: mean_curve(grouped[mode], "accuracy", split) for split in SPLITS} for mode in modes},
         "fano": {layer: mean_curve(grouped["escape_noise"], "fano", layer) for layer in layers},
         "fano_step": {
             layer: mean_curve(grouped["escape_noise"], "fano_step", layer)
@@ -90,13 +102,20 @@ def measure(runs, **_) -> dict:
         "gap": _gap(grouped["escape_noise"]),
     }
     numbers["chance"] = 1 / len(numbers["class_names"])
-    numbers["scale"] = scale(numbers)
+    numbers["network"] = _network(example.config)
+    numbers["scale"] = scale(numbers) + NETWORKS[numbers["network"]][1]
     if left_out:
         names = ", ".join(f"{LABELS[run.config['neuron']['mode']]} seed {seed_of(run)}" for run in left_out)
         numbers["scale"] += f"; without the other mode, left out: {names}"
     numbers["final"] = _final(grouped, layers)
-    numbers["class_accuracy"] = {mode: _class_accuracy(grouped[mode]) for mode in NEURON_MODES}
+    numbers["class_accuracy"] = {mode: _class_accuracy(grouped[mode]) for mode in modes}
     return numbers
+
+
+def _network(config: dict) -> str:
+    """Which of :data:`NETWORKS`; one that is neither counts as the paper's."""
+    found = config["neuron"].get("delay"), config["task"].get("steps"), config["task"].get("upper_strength")
+    return "authors' code" if found == (1, 349, 0.1) else "paper"
 
 
 def _right_answers(run) -> int:
@@ -246,7 +265,7 @@ def _other_tests(final: dict) -> str:
         few = {mode: f" in {len(known[mode])} of {len(each)} runs" for mode, each in values.items()}
         means = [
             f"{LABELS[mode]} {over_seeds(each)}" + few[mode] * (len(each) < len(values[mode]))
-            for mode in NEURON_MODES
+            for mode in values
             if len(each := known[mode])
         ]
         text += f", {label} {', '.join(means)}" if means else ""
@@ -254,121 +273,136 @@ def _other_tests(final: dict) -> str:
 
 
 def claims(numbers: dict) -> list[Claim]:
-    final, test = numbers["final"], numbers["final"]["test"]
-
-    def both(values):
-        return ", ".join(f"{LABELS[mode]} {over_seeds(values[mode])}" for mode in NEURON_MODES)
-
-    learnt = (1 + numbers["chance"]) / 2
+    """Those of the paper; of stochastic networks alone the ones that need no deterministic one."""
+    prefix, both = NETWORKS[numbers["network"]][0], len(numbers["final"]["test"]["own"]) > 1
     reduced = numbers["epochs"] < PAPER_EPOCHS or numbers["training_samples"] < PAPER_SAMPLES
     larger = f"{PAPER_EPOCHS} epochs and {PAPER_SAMPLES} training samples decide" if reduced else ""
     if not reduced and len(numbers["seeds"]) < 2:  # the spread over seeds is larger than the binomial error of one
         larger = "two seeds or more decide"
-    paper = {"settles": "make fig7 PROFILE=paper, with more seeds"}
-    claims = [
-        Claim(
-            "C11.1",
-            "Both networks learn the task",
-            f"{numbers['scale']}. Accuracy in training {both(final['training'])}; in validation "
-            f"{both(final['validation'])}; in the test {both(test['own'])}{_other_tests(final)}; chance "
-            f"{numbers['chance']:.3g}",
-            f"validation above {learnt:.3g}, half way from chance to 1, in every run (read off the authors' curves: "
-            "stochastic 0.965 to 0.97, deterministic 0.945 to 0.95, after 200 epochs on SHD)",
-            all(bool((final["validation"][mode] > learnt).all()) for mode in NEURON_MODES),
-            decides=f"validation accuracy {both(final['validation'])}",
-            source="Section 6 and Figure 7 B, preprint: the stochastic network learned to solve the task",
-            choice=f"accuracies are means over the last tenth of the epochs, of the test after the last epoch; {DATA}",
-        )
+    return [
+        _learning(numbers, prefix, both),
+        *(_comparison(numbers, prefix, larger) if both else ()),
+        _without_noise(numbers, prefix, larger),
+        *([_with_noise(numbers, prefix)] if both else ()),
+        *_variability(numbers, prefix),
     ]
-    stochastic, deterministic = (final["validation"][mode] for mode in ("escape_noise", "deterministic"))
-    gap, error, text = _difference(stochastic, deterministic, numbers["validation_samples"])
-    measured = f"{both(final['validation'])}; difference {text}"
-    power = f"a difference of {error:.2g} would have been found"
-    claims.append(
+
+
+def _of_modes(values: dict) -> str:
+    return ", ".join(f"{LABELS[mode]} {over_seeds(of_seeds)}" for mode, of_seeds in values.items())
+
+
+def _learning(numbers, prefix, both) -> Claim:
+    final, learnt = numbers["final"], (1 + numbers["chance"]) / 2
+    return Claim(
+        f"{prefix}1",
+        "Both networks learn the task" if both else "The stochastic network learns the task",
+        f"{numbers['scale']}. Accuracy in training {_of_modes(final['training'])}; in validation "
+        f"{_of_modes(final['validation'])}; in the test {_of_modes(final['test']['own'])}{_other_tests(final)}; chance "
+        f"{numbers['chance']:.3g}",
+        f"validation above {learnt:.3g}, half way from chance to 1, in every run (read off the authors' curves: "
+        "stochastic 0.965 to 0.97, deterministic 0.945 to 0.95, after 200 epochs on SHD)",
+        all(bool((of_seeds > learnt).all()) for of_seeds in final["validation"].values()),
+        decides=f"validation accuracy {_of_modes(final['validation'])}",
+        source="Section 6 and Figure 7 B, preprint: the stochastic network learned to solve the task",
+        choice=f"accuracies are means over the last tenth of the epochs, of the test after the last epoch; {DATA}",
+    )
+
+
+def _comparison(numbers, prefix, larger) -> list[Claim]:
+    """Stochastic against deterministic networks, each in its own mode."""
+    validation = numbers["final"]["validation"]
+    gap, error, text = _difference(
+        validation["escape_noise"], validation["deterministic"], numbers["validation_samples"]
+    )
+    common = {
+        "measured": f"{_of_modes(validation)}; difference {text}",
+        "decides": f"difference in validation {gap:+.3f} ± {error:.2g}",
+        "choice": DATA,
+        "power": f"a difference of {error:.2g} would have been found",
+        "settles": SETTLES,
+    }
+    return [
         Claim(
-            "C11.2",
+            f"{prefix}2",
             "The stochastic network is at least as good as the deterministic one in validation",
-            measured,
-            f"not below 0 by more than the error, of which at most {UNDECIDED} counts",
-            gap >= -min(error, UNDECIDED),
+            expected=f"not below 0 by more than the error, of which at most {UNDECIDED} counts",
+            holds=gap >= -min(error, UNDECIDED),
             undecided=larger,
-            decides=f"difference in validation {gap:+.3f} ± {error:.2g}",
             source="Section 6, preprint: comparable training and validation accuracy",
-            choice=DATA,
-            power=power,
-            **paper,
-        )
-    )
-    claims.append(
+            **common,
+        ),
         Claim(
-            "C11.better",
+            f"{prefix}better",
             f"The stochastic network is better in validation, by about {AUTHORS}",
-            measured,
-            f"a difference above 0 by more than the error; contradicted if {AUTHORS} lies above its interval",
-            gap > error,
+            expected=f"a difference above 0 by more than the error; contradicted if {AUTHORS} lies above its interval",
+            holds=gap > error,
             undecided=larger or (f"an interval that excludes 0 or {AUTHORS}" if gap + error >= AUTHORS else ""),
-            decides=f"difference in validation {gap:+.3f} ± {error:.2g}",
             source="Section 7, preprint: comparable or better performance; Figure 7 B, read off the authors' curves",
-            choice=DATA,
-            power=power,
-            **paper,
-        )
-    )
-    noisy, silent = (test[tested]["escape_noise"] for tested in ("own", "other"))
+            **common,
+        ),
+    ]
+
+
+def _without_noise(numbers, prefix, larger) -> Claim:
+    """The stochastic networks in the other mode, in the test and in validation."""
+    final = numbers["final"]
+    noisy, silent = (final["test"][tested]["escape_noise"] for tested in ("own", "other"))
     gap, error, text = _difference(silent, noisy, numbers["test_samples"])
     before, after = (final["validation_last"][tested]["escape_noise"] for tested in ("own", "other"))
     known = bool(np.isfinite(after).all())
-    pairs = [(gap, error)] + [_difference(after, before, numbers["validation_samples"])[:2]] * known
+    gaps = [(gap, error)] + [_difference(after, before, numbers["validation_samples"])[:2]] * known
     slope, slope_error = _slope(numbers["gap"])
-    equal, wide = no_difference(pairs)
-    claims.append(
-        Claim(
-            "C11.3",
-            "The stochastic network does equally well when tested without noise",
-            f"test accuracy with noise {over_seeds(noisy)}, without {over_seeds(silent)}; difference {text}"
-            + ("; in validation {:+.3g} ± {:.2g}".format(*pairs[-1]) if known else "")
-            + (
-                f"; slope of the latter {10 * slope:+.2g} ± {10 * slope_error:.2g} per 100 epochs"
-                if slope == slope
-                else ""
-            ),
-            f"in both a difference within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
-            equal,
-            undecided=larger or wide,
-            decides="; ".join(
-                f"{where} {gap:+.3f} ± {error:.2g}"
-                for where, (gap, error) in zip(("test", "validation"), pairs, strict=False)
-            ),
-            source="Section 6 and Figure 7 D, preprint: performs equally well in a deterministic environment",
-            choice=f"what counts as equal; the slope is that after the first quarter of the epochs; {DATA}",
-            power=f"a difference of {error:.2g} would have been found in the test",
-            **paper,
-        )
+    equal, wide = no_difference(gaps)
+    return Claim(
+        f"{prefix}3",
+        "The stochastic network does equally well when tested without noise",
+        f"test accuracy with noise {over_seeds(noisy)}, without {over_seeds(silent)}; difference {text}"
+        + ("; in validation {:+.3g} ± {:.2g}".format(*gaps[-1]) if known else "")
+        + (
+            f"; slope of the latter {10 * slope:+.2g} ± {10 * slope_error:.2g} per 100 epochs" if slope == slope else ""
+        ),
+        f"in both a difference within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
+        equal,
+        undecided=larger or wide,
+        decides="; ".join(
+            f"{where} {gap:+.3f} ± {error:.2g}"
+            for where, (gap, error) in zip(("test", "validation"), gaps, strict=False)
+        ),
+        source="Section 6 and Figure 7 D, preprint: performs equally well in a deterministic environment",
+        choice=f"what counts as equal; the slope is that after the first quarter of the epochs; {DATA}",
+        power=f"a difference of {error:.2g} would have been found in the test",
+        settles=SETTLES,
     )
-    gap, error, text = _difference(
-        test["other"]["deterministic"], test["own"]["deterministic"], numbers["test_samples"]
+
+
+def _with_noise(numbers, prefix) -> Claim:
+    """The deterministic networks in the other mode."""
+    own, other = (numbers["final"]["test"][tested]["deterministic"] for tested in ("own", "other"))
+    gap, error, text = _difference(other, own, numbers["test_samples"])
+    return Claim(
+        f"{prefix}4",
+        "The deterministic network fails when tested with noise",
+        f"test accuracy without noise {over_seeds(own)}, with {over_seeds(other)}; difference {text}",
+        f"a fall by more than the error and more than {FAILURE}",
+        gap < -max(error, FAILURE),
+        decides=f"test {gap:+.3f} ± {error:.2g}",
+        source="Section 6 and Figure 7 D, preprint: does not perform well under stochastic spike generation",
+        choice=f"what counts as a failure; {DATA}",
+        settles=SETTLES,
     )
-    claims.append(
-        Claim(
-            "C11.4",
-            "The deterministic network fails when tested with noise",
-            f"test accuracy without noise {over_seeds(test['own']['deterministic'])}, with "
-            f"{over_seeds(test['other']['deterministic'])}; difference {text}",
-            f"a fall by more than the error and more than {FAILURE}",
-            gap < -max(error, FAILURE),
-            decides=f"test {gap:+.3f} ± {error:.2g}",
-            source="Section 6 and Figure 7 D, preprint: does not perform well under stochastic spike generation",
-            choice=f"what counts as a failure; {DATA}",
-            **paper,
-        )
-    )
+
+
+def _variability(numbers, prefix) -> list[Claim]:
+    """Fano factors of the stochastic networks during training, and of their trained neurons over trials."""
+    final, claims = numbers["final"], []
     for number, (layer, fano) in enumerate(final["fano"].items(), start=5):
         share = fano["after"] / np.minimum(fano["before"], 1)
         step = final["fano_step"][layer]
         also = f"; in single steps {over_seeds(step['before'])} to {over_seeds(step['after'])}" if step else ""
         claims.append(
             Claim(
-                f"C11.{number}",
+                f"{prefix}{number}",
                 f"The Fano factor of the stochastic network stays high during training, hidden layer {layer[6:]}",
                 f"before training {over_seeds(fano['before'])}, lowest {over_seeds(fano['lowest'])}, after "
                 f"{over_seeds(fano['after'])}; {over_seeds(fano['after'] / fano['before'])} of the first value{also}",
@@ -384,7 +418,7 @@ def claims(numbers: dict) -> list[Claim]:
     trials = final["trials"]
     claims.append(
         Claim(
-            f"C11.{5 + len(final['fano'])}",
+            f"{prefix}{5 + len(final['fano'])}",
             "Trial-to-trial variability is preserved in the trained stochastic network",
             f"{len(numbers['trials'])} example neurons, {numbers['trials'][0]['trials']} trials of one sample: Fano "
             f"factor {over_seeds(trials['fano'])}; two trials share {over_seeds(trials['repeated'])} of their spikes "
@@ -461,7 +495,7 @@ def _draw_activity(figure, numbers) -> None:
 
 def _draw_accuracy(axes, numbers) -> None:
     """B: accuracy during training."""
-    curves = {(mode, split): numbers["accuracy"][mode][split] for mode in NEURON_MODES for split in SPLITS}
+    curves = {(mode, split): curve for mode, of in numbers["accuracy"].items() for split, curve in of.items()}
     for (mode, split), curve in curves.items():
         plot_curve(axes, curve, COLOURS[mode], linestyle=LINES[split])
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -471,7 +505,7 @@ def _draw_accuracy(axes, numbers) -> None:
     late = max((epochs[0] if len(epochs) else math.inf) for epochs in reached)
     if late < numbers["epochs"] / 4:  # most of the curves would lie in a corner
         axes.set_ylim(DETAIL, 1.01)
-        inset = axes.inset_axes((0.62, 0.12, 0.36, 0.3))
+        inset = axes.inset_axes((0.62, 0.17, 0.36, 0.27))
         for (mode, split), curve in curves.items():
             plot_curve(inset, curve, COLOURS[mode], linestyle=LINES[split])
         inset.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
@@ -481,7 +515,7 @@ def _draw_accuracy(axes, numbers) -> None:
     else:
         axes.axhline(numbers["chance"], color="0.5", linewidth=0.6, linestyle="--")
         style = {}
-    handles = [Line2D([], [], color=COLOURS[mode], label=LABELS[mode]) for mode in NEURON_MODES]
+    handles = [Line2D([], [], color=COLOURS[mode], label=LABELS[mode]) for mode in numbers["accuracy"]]
     handles += [Line2D([], [], color="0.35", linestyle=line, label=split) for split, line in LINES.items()]
     axes.legend(handles=handles, **style)
 
@@ -501,7 +535,7 @@ def _draw_fano(axes, numbers) -> None:
 
 def _draw_test(axes, numbers) -> None:
     """D: test accuracy in the neuron mode of the training and in the other one, also by speakers."""
-    modes = tuple(reversed(NEURON_MODES))
+    modes = tuple(reversed(numbers["accuracy"]))
     bars = [(group, offset) for group in range(len(modes)) for offset in (-0.2, 0.2)]
     for (group, offset), (tested, alpha) in zip(bars, (("own", 1.0), ("other", 0.4)) * len(modes), strict=True):
         values = numbers["final"]["test"][tested][modes[group]]
@@ -517,7 +551,8 @@ def _draw_test(axes, numbers) -> None:
     axes.set_xticks([group + offset for group, offset in bars], ["own", "other"] * len(modes))
     axes.set_xticks(range(len(modes)), [f"\n{LABELS[mode]}" for mode in modes], minor=True, fontsize=8)
     axes.tick_params(axis="x", which="minor", length=0)
-    axes.set(ylabel="test accuracy", ylim=(0, 1.2), yticks=(0, 0.5, 1), xlabel="network, and neuron mode of the test")
+    axes.set(xlim=(-0.5, len(modes) - 0.5), ylim=(0, 1.2), yticks=(0, 0.5, 1))
+    axes.set(ylabel="test accuracy", xlabel="network, and neuron mode of the test")
     panel_letter(axes, "D")
 
 

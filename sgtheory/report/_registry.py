@@ -124,6 +124,7 @@ TOPICS = {
             "the stochastic network does as well without noise, the deterministic one fails with it; the Fano factor "
             "stays high",
             "fig7",
+            also=("fig7_authors",),
         ),
         Topic(
             "C12",

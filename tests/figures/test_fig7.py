@@ -186,14 +186,36 @@ def test_accuracy_of_each_class(tmp_path):
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     good = make_runs(tmp_path)
-    for wrong in (good[:3], good[2:4], []):
-        with pytest.raises(UserError, match="figure 7 needs the same seeds in both neuron modes"):
+    with pytest.raises(UserError, match="figure 7 needs the same seeds in both neuron modes"):
+        fig7.measure(good[2:4])
+    for wrong in (good[:3], []):
+        with pytest.raises(UserError, match="figure 7 needs a run with escape noise"):
             fig7.measure(wrong)
     with pytest.raises(UserError, match="one run for each seed"):
         fig7.measure(good + good)
     other = make_runs(tmp_path / "other", (4,), stochastic={"data_name": "SHD", "epochs": 30})
     with pytest.raises(UserError, match=r"data is SHD \(regenerated\) and SHD, epochs is 20 and 30"):
         fig7.measure(good + other)
+
+
+def test_stochastic_networks_alone_have_the_claims_that_need_no_other(tmp_path):
+    """What they say is what they say beside deterministic ones; with the authors' settings under ids of their own."""
+    runs = make_runs(tmp_path)
+    beside = {claim.id: claim for claim in fig7.claims(fig7.measure(runs))}
+    numbers = fig7.measure(runs[3:])
+    alone = {claim.id: claim for claim in fig7.claims(numbers)}
+    assert list(alone) == ["C11.1", *(f"C11.{number}" for number in (3, 5, 6, 7, 8))]
+    assert alone["C11.1"].statement == "The stochastic network learns the task"
+    assert "deterministic" not in alone["C11.1"].measured
+    assert all(claim == beside[id] for id, claim in alone.items() if id != "C11.1")
+    save_figure("fig7", fig7.draw, numbers, tmp_path)
+    for run in runs[3:]:
+        run.config["neuron"]["delay"] = 1
+        run.config["task"] |= {"steps": 349, "upper_strength": 0.1}
+    authors = {claim.id: claim for claim in fig7.claims(fig7.measure(runs[3:]))}
+    assert list(authors) == ["C11.authors1", *(f"C11.authors{number}" for number in (3, 5, 6, 7, 8))]
+    assert "3 seeds (1, 2, 3); as in the authors' code: delay of 1 step" in authors["C11.authors1"].measured
+    assert authors["C11.authors3"].measured == alone["C11.3"].measured
 
 
 def test_a_run_without_the_other_mode_is_left_out_and_named(tmp_path):
