@@ -26,6 +26,7 @@ MEASURES = {
     ),
 }
 ESCAPE = "task.escape.hidden._target_"
+SYMBOLS = {"sigma": "σ", "delta_u": "Δu", "beta": "β"}
 STYLES = (("-", "o"), ("--", "s"), (":", "^"), ("-.", "D"))
 
 DECADE = 10.0
@@ -131,11 +132,8 @@ def _name(settings: dict) -> str:
     def word(key, value):
         if key.endswith("_target_"):
             return value.rpartition(".")[2].removesuffix("Escape")
-        return (
-            f"{key.removeprefix(ESCAPE.removesuffix('_target_'))} = {value:g}"
-            if isinstance(value, float)
-            else f"{key} = {value}"
-        )
+        key = key.removeprefix(ESCAPE.removesuffix("_target_"))
+        return f"{SYMBOLS.get(key, key)} = {value:.3g}" if isinstance(value, float) else f"{key} = {value}"
 
     return ", ".join(word(key, value) for key, value in settings.items())
 
@@ -213,7 +211,10 @@ def _same_escapes(number: str, numbers: dict, lines: list[dict]) -> Claim:
         f"differences within the error, of which at most {UNDECIDED:g} counts, or of at most {SMALL:g}",
         equal,
         undecided="" if decided else f"intervals of at most ± {UNDECIDED:g}, or that exclude a difference of {SMALL:g}",
-        decides=", ".join(f"{name} {gap:+.3f} ± {error:.2g}" for name, ((gap, error), _) in gaps.items()),
+        decides="; ".join(
+            f"{name}: {gap:+.3f} ± {error:.2g}"
+            for name, ((gap, error), _) in sorted(gaps.items(), key=lambda item: -abs(item[1][0][0]))
+        ),
         power=f"differences of {max(error for _, error in pairs):.2g} would have been found",
         settles="5000 epochs, the scale of Figure 6; other tasks",
         choice="erf and exponential have the slope of the sigmoid at threshold, the matched ones the mean and s.d. of"

@@ -342,8 +342,8 @@ def test_e3_at_one_steepness_compares_escape_functions_alone():
         run.config["task"]["escape"]["hidden"]["sigma"] = 0.2
     stochastic = [run for run in other if run.config["neuron"]["mode"] == "escape_noise"]
     (claim,) = figE3.claims(figE3.measure(runs + stochastic))
-    assert "Erf, sigma = 0.16 " in claim.measured
-    assert "Erf, sigma = 0.2 " in claim.measured
+    assert "Erf, σ = 0.16 " in claim.measured
+    assert "Erf, σ = 0.2 " in claim.measured
 
 
 def test_e3_at_one_steepness_differences_are_drawn(tmp_path):
