@@ -53,18 +53,6 @@ def accuracy_at_the_end(runs, split: str, part: int) -> np.ndarray:
     return np.array([values.iloc[-max(1, values.index[-1] // part) :].mean() for values in series])
 
 
-def same(gap: float, error: float) -> bool:
-    """Whether a difference between accuracies is none: small, or within an error that is narrow enough to count."""
-    return bool(abs(gap) <= max(min(error, UNDECIDED), SMALL))
-
-
-def no_difference(pairs: list[tuple[float, float]]) -> tuple[bool, str]:
-    """Whether none of some differences, each with its error, is one; and what would decide it if this does not."""
-    equal = all(same(gap, error) for gap, error in pairs)
-    decided = all(error <= UNDECIDED for _, error in pairs) if equal else any(abs(g) - e > SMALL for g, e in pairs)
-    return equal, "" if decided else f"intervals of at most ± {UNDECIDED}, or that exclude a difference of {SMALL}"
-
-
 def binomial_error(accuracies, samples: int) -> float:
     """Half-width of the 95 % interval of the difference between two accuracies, each over ``samples`` samples."""
     return 1.96 * math.sqrt(sum(float(p * (1 - p)) for p in accuracies) / samples)

@@ -23,6 +23,16 @@ def over_seeds(values) -> str:
     return f"{values.mean():.3g}{spread}"
 
 
+def no_difference(pairs: list[tuple[float, float]], small: float, wide: float) -> tuple[bool, str]:
+    """Whether none of some differences, each with its error, is one: it is ``small``, or within an error of at most
+    ``wide``. And what would decide it if this does not; empty if it does."""
+    if all(abs(gap) <= max(min(error, wide), small) for gap, error in pairs):
+        return True, "" if all(error <= wide for _, error in pairs) else f"intervals of at most ± {wide:g}"
+    if any(abs(gap) - error > small for gap, error in pairs):
+        return False, ""
+    return False, f"narrower intervals; a difference of at most {small:g} would not matter"
+
+
 def median_interval(values, confidence: float = 0.95, resamples: int = 1000) -> tuple[float, float, float]:
     """Median of the numbers that are not NaN and its percentile bootstrap interval, which heavy tails do not move; NaN
     without numbers. Always the same for the same values."""

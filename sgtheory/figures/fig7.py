@@ -20,7 +20,6 @@ from sgtheory.figures._classification import (
     accuracy_at_the_end,
     binomial_error,
     common_data,
-    no_difference,
     scale,
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
@@ -34,7 +33,7 @@ from sgtheory.figures._seeds import (
     plot_seeds,
     seed_of,
 )
-from sgtheory.figures._statistics import mean_interval, over_seeds
+from sgtheory.figures._statistics import mean_interval, no_difference, over_seeds
 from sgtheory.metrics import fano_factor
 
 TESTED = {"own": "accuracy", "other": "accuracy_other_mode"}  # neuron mode of the test: metric
@@ -353,7 +352,7 @@ def _without_noise(numbers, prefix, larger) -> Claim:
     known = bool(np.isfinite(after).all())
     gaps = [(gap, error)] + [_difference(after, before, numbers["validation_samples"])[:2]] * known
     slope, slope_error = _slope(numbers["gap"])
-    equal, wide = no_difference(gaps)
+    equal, wide = no_difference(gaps, SMALL, UNDECIDED)
     return Claim(
         f"{prefix}3",
         "The stochastic network does equally well when tested without noise",

@@ -14,7 +14,7 @@ from sgtheory.claims import Claim
 from sgtheory.errors import UserError
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES
-from sgtheory.figures._statistics import mean_interval
+from sgtheory.figures._statistics import mean_interval, no_difference
 
 # what is measured in the last tenth of the epochs (metric, layer, label), and whether less is better; claims are about
 # the first measure
@@ -195,8 +195,7 @@ def _same_escapes(number: str, numbers: dict, lines: list[dict]) -> Claim:
     found = _against_the_sigmoid(numbers, lines)
     gaps = {name: tuple(mean_interval(values) for values in each.values()) for name, each in found.items()}
     pairs = [pair for pair, _ in gaps.values()]
-    equal = all(abs(gap) <= max(min(error, UNDECIDED), SMALL) for gap, error in pairs)
-    decided = all(e <= UNDECIDED for _, e in pairs) if equal else any(abs(gap) - error > SMALL for gap, error in pairs)
+    equal, undecided = no_difference(pairs, SMALL, UNDECIDED)
     words = ", ".join(
         f"{name} {gap:+.3f} ± {error:.2g} ({second} {other:+.3f} ± {other_error:.2g})"
         for name, ((gap, error), (other, other_error)) in gaps.items()
@@ -210,7 +209,7 @@ def _same_escapes(number: str, numbers: dict, lines: list[dict]) -> Claim:
         f" {_name(_sigmoid(lines)['settings'])}: {words} (95 %, {len(numbers['seeds'])} seeds)",
         f"differences within the error, of which at most {UNDECIDED:g} counts, or of at most {SMALL:g}",
         equal,
-        undecided="" if decided else f"intervals of at most ± {UNDECIDED:g}, or that exclude a difference of {SMALL:g}",
+        undecided=undecided,
         decides="; ".join(
             f"{name}: {gap:+.3f} ± {error:.2g}"
             for name, ((gap, error), _) in sorted(gaps.items(), key=lambda item: -abs(item[1][0][0]))

@@ -16,12 +16,11 @@ from sgtheory.figures._classification import (
     accuracy_at_the_end,
     binomial_error,
     common_data,
-    no_difference,
     scale,
 )
 from sgtheory.figures._output import COLOURS, LABELS, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
-from sgtheory.figures._statistics import over_seeds
+from sgtheory.figures._statistics import no_difference, over_seeds
 
 GRADIENTS = ("detached", "attached")
 # classes of sgtheory.neurons in the order of their peaks: how they are called, and their peak in words
@@ -240,7 +239,7 @@ def claims(numbers: dict) -> list[Claim]:
             [gaps[mode, name][:2] for name in names]
             for gaps, names in ((reset, scaled), (reset, unscaled), (slower, pairs))
         )
-        equal, wide = no_difference(between)
+        equal, wide = no_difference(between, SMALL, UNDECIDED)
         if not equal and _still_learning(numbers, mode, scaled):
             wide = f"more epochs than {numbers['epochs']}, after which accuracy in training still rises"
         alike.append(
