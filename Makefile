@@ -1,6 +1,6 @@
 # `make help` lists the targets. The first one to run makes .venv from requirements.lock.
 PYTHON ?= python3
-PROFILE ?=
+PROFILE :=
 RECORDS ?=
 OVERRIDES ?=
 QUICK ?=
@@ -9,7 +9,8 @@ JOBS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/ready
-NAME = $@$(addprefix _,$(filter $(PROFILES_$@),$(PROFILE)))
+NO_PROFILE = $(error PROFILE=$(PROFILE): $@ has $(or $(PROFILES_$@:%=PROFILE=%),no profiles))
+NAME = $@$(if $(PROFILE),_$(or $(filter $(PROFILES_$@),$(PROFILE)),$(NO_PROFILE)))
 PROFILES_fig6 := quick
 PROFILES_figE4 := quick
 PROFILES_figE5 := quick

@@ -34,10 +34,10 @@ def by_mode(runs, figure: str, modes=NEURON_MODES) -> dict[str, list]:
     """
     grouped = {mode: sorted((r for r in runs if r.config["neuron"]["mode"] == mode), key=seed_of) for mode in modes}
     seeds = [[seed_of(run) for run in group] for group in grouped.values()]
+    if any(len(set(each)) < len(each) for each in seeds):
+        raise UserError(f"{figure} needs one run for each seed and neuron mode: give every other setting one value")
     if not seeds[0] or seeds[0] != seeds[-1]:
         raise UserError(f"{figure} needs the same seeds in both neuron modes: neuron=deterministic,escape_noise")
-    if len(set(seeds[0])) < len(seeds[0]):
-        raise UserError(f"{figure} needs one run for each seed and neuron mode: give every other setting one value")
     return grouped
 
 

@@ -29,9 +29,10 @@ def evaluate(directory: Path, data: dict) -> tuple[pd.DataFrame, dict[str, np.nd
         arrays: what rasters.npz is to hold.
 
     Raises:
-        UserError: if a file is missing or is not what it should be, or the data are not those of the run.
+        UserError: if a file is missing or is not what it should be, the run diverged, or the data are not those of it.
     """
     parts, run = read_config(directory), load_run(directory)
+    run.require_trained()
     made = {} if parts["data"]["name"] in ("shd", "ssc") else {k: v for k, v in parts["data"].items() if k != "version"}
     config = OmegaConf.create(parts | {"data": {"name": parts["data"]["name"], **made, **data}})
     found = identity(config)["data"]

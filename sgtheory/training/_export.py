@@ -27,13 +27,12 @@ def export(directory: Path, path: Path, euler_step: float | None = None) -> None
     except ImportError:
         raise UserError("the package nir is not installed: pip install nir") from None
     run = load_run(directory)
+    run.require_trained()
     here = {"device": "cpu", "backend": "auto"}  # where it was trained does not matter
     config = OmegaConf.create(run.config | {"trainer": run.config["trainer"] | here})
     cls, context = describe(config)
     if not hasattr(cls, "graph") or "input" not in run.rasters:
         raise UserError(f"{directory}: a run of {config.task.name} has no network that NIR could describe")
-    if run.diverged_in is not None:
-        raise UserError(f"{directory} diverged in epoch {run.diverged_in}: there is no trained network in it")
     if not (weights := final_weights(directory)):
         raise UserError(f"{directory} has no weights: neither {WEIGHTS} nor {CHECKPOINT}")
     try:

@@ -114,14 +114,18 @@ class Run:
     rasters: dict[str, np.ndarray]
     diverged_in: int | None = None
 
+    def require_trained(self) -> None:
+        """Refuse a run that diverged by a :class:`UserError`: it has no weights, and no values at the end."""
+        if self.diverged_in is not None:
+            raise UserError(f"{self.directory} diverged in epoch {self.diverged_in}: there is no trained network in it")
+
     def series(self, metric: str, layer: str) -> pd.Series:
         """Values of one metric over epochs.
 
         Raises:
-            UserError: if the run diverged: it has no values at the end.
+            UserError: if the run diverged.
         """
-        if self.diverged_in is not None:
-            raise UserError(f"{self.directory} diverged in epoch {self.diverged_in}: there is no trained network in it")
+        self.require_trained()
         chosen = self.records[(self.records.metric == metric) & (self.records.layer == layer)]
         return chosen.set_index("epoch")["value"]
 

@@ -117,6 +117,20 @@ def test_every_experiment_without_training_is_tested_and_has_a_target():
     assert {line.split()[0] for line in listed.splitlines()} >= {*SMALL, "theory", "fig6", "test"}
 
 
+@pytest.mark.parametrize(
+    ("target", "profile", "said"),
+    [
+        ("fig7", "quick", "PROFILE=quick: fig7 has PROFILE=paper PROFILE=authors."),
+        ("fig1", "quick", "PROFILE=quick: fig1 has no profiles."),
+    ],
+)
+def test_a_profile_that_is_not_there_is_named_before_anything_runs(target, profile, said):
+    done = subprocess.run(["make", target, f"PROFILE={profile}"], capture_output=True, text=True, cwd=CONF.parent)
+    assert done.returncode != 0
+    assert said in done.stderr
+    assert not done.stdout
+
+
 MISTAKES = [
     (("figure.bta=5",), "figure.bta"),
     (("+figure.bta=5",), "'bta'"),

@@ -191,8 +191,9 @@ def test_runs_that_cannot_be_compared_are_refused(tmp_path):
     for wrong in (good[:3], []):
         with pytest.raises(UserError, match="figure 7 needs a run with escape noise"):
             fig7.measure(wrong)
-    with pytest.raises(UserError, match="one run for each seed"):
-        fig7.measure(good + good)
+    for several in (good + good, good + good[:1], good + good[3:4]):
+        with pytest.raises(UserError, match="figure 7 needs one run for each seed"):
+            fig7.measure(several)
     other = make_runs(tmp_path / "other", (4,), stochastic={"data_name": "SHD", "epochs": 30})
     with pytest.raises(UserError, match=r"data is SHD \(regenerated\) and SHD, epochs is 20 and 30"):
         fig7.measure(good + other)

@@ -214,7 +214,7 @@ def test_s2_runs_that_cannot_be_compared_are_refused():
         (good[:-1], r"figure S2 \(ScaledSuperSpike, reset attached\) needs the same seeds in both neuron modes"),
         ([r for r in good if r.config["neuron"]["reset_gradient"] == "detached"], "reset attached"),
         ([r for r in good if "SigmoidD" not in r.config["surrogate"]["_target_"]], "Sigmoid"),
-        (good + good[:1], "needs the same seeds"),
+        (good + good[:1], "needs one run for each seed"),
         (good + reset_runs(seeds=(4,), recurrent=0), "some with and some without recurrent connections"),
         (good + reset_runs(seeds=(4,), test_samples=7), "test_samples is 500 and 7"),
         (good + reset_runs(seeds=(4,), detached={"SuperSpike": 0.9}), "the same seeds for every surrogate"),

@@ -16,7 +16,7 @@ from sgtheory.command import Interrupted
 from sgtheory.data import OpenedDataset, SpikeDataset, identify_dataset, load_shd, write_shd
 from sgtheory.errors import UserError
 from sgtheory.tasks._classification_losses import max_over_time, regulariser, sum_of_softmax
-from sgtheory.training import CONF, evaluate, identity, load_run, prepare, run_task, start, update_run
+from sgtheory.training import CONF, evaluate, export, identity, load_run, prepare, run_task, start, update_run
 
 SMALL = (
     *("task=classification", "data=randman", "data.classes=3", "data.units=12", "data.train=60", "data.test=20"),
@@ -260,6 +260,17 @@ def test_trained_weights_are_tested_again_to_the_same_bits(tmp_path):
     (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"task": config["task"] | {"channels": [7, 5]}}))
     with pytest.raises(UserError, match=r"weights.npz: it has weights \{'w0': \[6, 1, 5\]"):
         evaluate(tmp_path / "run", {})
+
+
+@pytest.mark.parametrize("use", [lambda run: evaluate(run, {}), lambda run: export(run, run / "network.nir")])
+def test_a_run_that_diverged_has_no_network_to_use(use, tmp_path):
+    run(tmp_path, "neuron=escape_noise", "trainer.epochs=1")
+    finished = json.loads((tmp_path / "finished.json").read_text())
+    (tmp_path / "finished.json").write_text(json.dumps(finished | {"diverged": {"epoch": 1, "metrics": ["weights"]}}))
+    (tmp_path / "rasters.npz").unlink()
+    (tmp_path / "weights.npz").unlink()
+    with pytest.raises(UserError, match="diverged in epoch 1: there is no trained network in it"):
+        use(tmp_path)
 
 
 def test_accuracy_for_speakers_who_are_heard_in_training_and_for_others():
