@@ -55,7 +55,7 @@ figE6: ## does surrogate descent stop at a minimum of the expected loss? (8 minu
 figE7: ## is the mean surrogate gradient of spiking networks a gradient? (5 minutes; PROFILE=quick: one)
 
 $(THEORY) $(BEYOND): $(READY)
-	$(RUN) scripts/figure.py experiment=$(NAME) $(OVERRIDES)
+	$(DRAW)
 
 fig6: ## train and draw Figure 6 (minutes; PROFILE=quick: under a minute)
 fig7: ## train and draw Figure 7, small (10 minutes; PROFILE=paper: hours; RECORDS=reference: seconds, no training)

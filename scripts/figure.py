@@ -44,8 +44,10 @@ def main(arguments: list[str]) -> None:
         module = importlib.import_module(f"sgtheory.figures.{figure.module}")
     except ModuleNotFoundError:
         raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
+    if records and not figure.trained:
+        raise UserError(f"records={records}: {name} follows from its settings, not from runs")
     settings = figure_settings(figure, module.measure)
-    if records and figure.trained:
+    if records:
         runs = recorded_runs(name, records)
     else:
         runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
