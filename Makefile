@@ -19,7 +19,7 @@ PROFILES_figE7 := quick
 PROFILES_fig7 := paper authors
 PROFILES_figS2 := feedforward
 PROFILES_figE3 := escape
-DRAW = $(strip $(RUN) scripts/figure.py experiment=$(NAME) $(addprefix records=,$(RECORDS)) $(OVERRIDES))
+DRAW = $(RUN) scripts/figure.py experiment=$(NAME)$(if $(RECORDS), records=$(RECORDS)) $(OVERRIDES)
 THEORY := fig1 fig2 fig3 fig4 fig5 figS1 figS3 figE1 figE2
 BEYOND := figE4 figE5 figE6 figE7
 TRAINED := fig6 fig7 figS2 figE3
