@@ -118,7 +118,7 @@ def test_what_does_not_change_the_result_does_not_change_the_run():
 
 @pytest.mark.parametrize("mode", ["deterministic", "escape_noise"])
 def test_neurons_that_do_not_adapt_have_the_names_of_before_there_was_adaptation(mode):
-    (record, *_) = sorted((ROOT / "data" / "reference" / "fig7").glob(f"{mode}-seed1-*"))
+    (record, *_) = sorted((ROOT / "data" / "reference" / "fig7_paper").glob(f"{mode}-seed1-*"))
     config = composed("task=classification", "data=none", f"neuron={mode}", "surrogate=superspike")
     assert config.neuron.adaptation == 0
     assert identity(config)["neuron"] == read_config(record)["neuron"]
