@@ -109,6 +109,10 @@ def report_errors() -> Iterator[None]:
     logging.captureWarnings(True)
     try:
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read the output has gone (| head), and wants to hear nothing more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except (Exception, KeyboardInterrupt) as error:
         if (explanation := explain(error)) is None:
             raise

@@ -63,10 +63,13 @@ def _classification(n: dict) -> str:
 
 
 def _reset(n: dict) -> str:
+    def one(values):
+        learnt = values[np.isfinite(values)]
+        some = f" in {len(learnt)} of {len(values)} runs" if len(learnt) < len(values) else ""
+        return f"{learnt.mean():.2f}{some}" if len(learnt) else "divergence"
+
     def cell(surrogate):
-        final = n["final"]["deterministic"][surrogate]
-        means = [np.nanmean(v) if np.isfinite(v := final[g]["validation"]).any() else None for g in GRADIENTS]
-        return " and ".join("divergence" if mean is None else f"{mean:.2f}" for mean in means)
+        return " and ".join(one(n["final"]["deterministic"][surrogate][g]["validation"]) for g in GRADIENTS)
 
     return (
         f"{n['network']}, deterministic: validation accuracy with the reset detached and attached"
@@ -196,7 +199,7 @@ RESULTS: dict[str, tuple[str, str, Callable[[dict], str]]] = {
             f" of the norm, cosine {np.median(n['cosines']['deterministic_to_mean']):.2f}"
         ),
     ),
-    "figS2": ("S2, reset", "hours", _reset),
+    "figS2": ("S2, reset", "seconds", _reset),
     "figS2_feedforward": ("S2, reset, feed-forward", "15 min", _reset),
     "figS3": (
         "S3, one sample",

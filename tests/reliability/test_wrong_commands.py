@@ -2,6 +2,8 @@
 
 import importlib
 import os
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -110,3 +112,13 @@ def test_a_replay_may_lie_in_the_folder_of_the_run(folder, script):
     assert done.returncode == 0, done.stderr
     assert (folder / "pass.out.npz").is_file()
     assert os.path.isdir(folder / "runs")
+
+
+def test_who_reads_the_output_may_go_away():
+    """As `| head` does: nothing is said of it, and the exit code is that of the signal."""
+    read, write = os.pipe()
+    os.close(read)
+    code = "from sgtheory.command import report_errors\nwith report_errors():\n    print('a line')"
+    done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.stderr, done.returncode) == ("", 128 + signal.SIGPIPE)
