@@ -128,7 +128,7 @@ def test_a_profile_that_is_not_there_is_named_before_anything_runs(target, profi
     done = subprocess.run(["make", target, f"PROFILE={profile}"], capture_output=True, text=True, cwd=CONF.parent)
     assert done.returncode != 0
     assert said in done.stderr
-    assert not done.stdout
+    assert "scripts/" not in done.stdout
 
 
 MISTAKES = [
