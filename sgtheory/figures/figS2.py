@@ -321,7 +321,8 @@ def draw(numbers: dict) -> Figure:
         styles["diverged"] = {"color": "0.35", "marker": "x", "linestyle": ""}
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     curves.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.4, columnspacing=1.1)
-    figure.supxlabel(numbers["scale"], fontsize=6.5, color="0.3")
+    meaning = "Lines: mean and s.d. over seeds that have not diverged; bars and dots: mean and seeds"
+    figure.supxlabel(f"{numbers['scale']}.\n{meaning}", fontsize=6.5, color="0.3")
     return figure
 
 
