@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -257,19 +256,3 @@ def test_a_raster_is_one_pixel_for_a_spike(tmp_path):
     assert {name: raster.shape for name, raster in rasters.items()} == {"spikes": (400, 2), "hidden2_trials": (400, 3)}
     assert np.argwhere(picture(spikes) == 0).tolist() == [[1, 7]]
     assert picture(spikes[:100]).shape == (8, 400)
-
-
-def test_the_records_are_the_truth(script, tmp_path):
-    """The default configuration mirrors a sweep to wandb; without that folder the figure is drawn all the same."""
-    runs = tmp_path / "runs"
-    overrides = ("seed=1,2", "neuron=deterministic,escape_noise", "trainer.epochs=20", f"runs={runs}", *SMALL)
-    trained = script("train.py", "-m", *overrides, env={"WANDB_MODE": "offline"})
-    assert trained.returncode == 0, trained.stderr
-    assert trained.stderr == ""
-    assert len(list(runs.glob("wandb/offline-run-*"))) == 4
-    shutil.rmtree(runs / "wandb")
-    drawn = script("figure.py", "experiment=fig6", *overrides, f"output={tmp_path}")
-    assert drawn.returncode == 0, drawn.stderr
-    numbers = json.loads((tmp_path / "fig6.json").read_text())
-    assert (tmp_path / "fig6.png").is_file()
-    assert (numbers["seeds"], len(numbers["curves"]["l2"]["escape_noise"]["mean"])) == ([1, 2], 21)
