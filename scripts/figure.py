@@ -43,15 +43,13 @@ def main(arguments: list[str]) -> None:
         module = importlib.import_module(f"sgtheory.figures.{figure.module}")
     except ModuleNotFoundError:
         raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
-    if records and not figure.trained:
-        raise UserError(f"records={records}: {name} follows from its settings, not from runs")
     settings = figure_settings(figure, module.measure)
-    if records:
-        runs = recorded_runs(name, records)
+    said = [f"records={Path(records).name}"] if records else []
+    if not figure.trained:
+        runs = no_runs(configs, overrides + said)
     else:
-        runs = finished_runs(configs, overrides) if figure.trained else no_runs(configs, overrides)
+        runs = recorded_runs(name, records) if records else finished_runs(configs, overrides)
     try:
-        said = [f"records={Path(records).name}"] if records else []
         numbers = module.measure(runs, **settings) if figure.trained else module.measure(**settings)
         claims = module.claims(numbers)
         made = {"claims": claims, "provenance": provenance(overrides + said, settings, runs)}

@@ -244,7 +244,7 @@ def test_a_mistake_gets_one_sentence(override, message, tmp_path, monkeypatch, c
 
 
 def test_a_mistake_on_the_command_line(script, tmp_path):
-    for arguments in (("surrogate=foo",), ("-m", "surrogate.beta=-1,-3")):
+    for arguments in (("surrogate=foo",), ("surrogate.beta=-1",), ("-m", "surrogate.beta=-1,-3")):
         done = script("train.py", *arguments, f"runs={tmp_path / 'runs'}", cwd=tmp_path)
         assert done.returncode == 2, done
         assert done.stderr.splitlines()[-1].startswith("error: ")

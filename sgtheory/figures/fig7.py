@@ -260,13 +260,11 @@ def _other_tests(final: dict) -> str:
     ]
     text = ""
     for label, values in parts:
-        known = {mode: each[np.isfinite(each)] for mode, each in values.items()}
-        few = {mode: f" in {len(known[mode])} of {len(each)} runs" for mode, each in values.items()}
-        means = [
-            f"{LABELS[mode]} {over_seeds(each)}" + few[mode] * (len(each) < len(values[mode]))
-            for mode in values
-            if len(each := known[mode])
-        ]
+        means = []
+        for mode, of_seeds in values.items():
+            known = of_seeds[np.isfinite(of_seeds)]
+            some = f" in {len(known)} of {len(of_seeds)} runs" if len(known) < len(of_seeds) else ""
+            means += [f"{LABELS[mode]} {over_seeds(known)}{some}"] if len(known) else []
         text += f", {label} {', '.join(means)}" if means else ""
     return text
 

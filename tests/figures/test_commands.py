@@ -145,7 +145,7 @@ MISTAKES = [
     (("figure.module=fig99",), "figure.module = fig99"),
     (("figure=fig2",), "which figure"),
     (("surrogate.beta=5",), "surrogate.beta=5 changes nothing"),
-    (("records=reference",), "records=reference: fig1 follows from its settings, not from runs"),
+    (("records=reference",), "records=reference changes nothing: fig1 follows from figure.*"),
     (("experiment=fig99",), "fig99"),
     (("experiment=none",), "which figure"),
 ]

@@ -301,7 +301,7 @@ def test_from_training_to_figure(script, tmp_path, capsys):
     data = ("data=randman", "data.classes=4", "data.train=60", "data.test=20", "task.training_samples=null")
     small = ("task.test_samples=null", "trainer.epochs=2", "task.fano_trials=10", "task.batch_size=20")
     overrides = ("experiment=fig7", *data, *small, f"runs={tmp_path / 'runs'}")
-    trained = script("train.py", "-m", *overrides)
+    trained = script("train.py", "-m", *overrides, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
     assert trained.returncode == 0, trained.stderr
     figure.main([*overrides, f"output={tmp_path / 'one'}"])
     assert "verdict" in capsys.readouterr().out

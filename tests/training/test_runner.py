@@ -199,7 +199,8 @@ def test_a_run_is_found_by_its_configuration_and_not_trained_again(script, tmp_p
     again = script("train.py", *arguments, "surrogate.beta=7.0", "trainer.threads=1")
     assert "finished before" in again.stdout
     assert (directory / "finished.json").stat().st_mtime_ns == written
-    assert len(list((tmp_path / "spike_matching").iterdir())) == 1
+    assert script("train.py", *arguments, "surrogate.beta=8").returncode == 0
+    assert len(list((tmp_path / "spike_matching").iterdir())) == 2
     saved = json.loads((directory / "config.json").read_text())
     assert saved["surrogate"]["beta"] == 7
     assert {"torch", "numba", "sgtheory"} <= json.loads((directory / "finished.json").read_text())["versions"].keys()
