@@ -152,3 +152,13 @@ def fail(sentence: str, code: int) -> int:
     """Print ``error: ...`` on stderr; returns the exit code."""
     print(f"error: {' '.join(sentence.splitlines())}", file=sys.stderr)  # names of files may have several lines
     return code
+
+
+def _uncaught(kind, error, trace):
+    if issubclass(kind, KeyboardInterrupt):
+        fail(*explain(error))
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
+sys.excepthook = _uncaught  # Ctrl-C while a script loads its libraries, before report_errors has begun

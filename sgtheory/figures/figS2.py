@@ -242,6 +242,7 @@ def claims(numbers: dict) -> list[Claim]:
         equal, wide = no_difference(between, SMALL, UNDECIDED)
         if not equal and _still_learning(numbers, mode, scaled):
             wide = f"more epochs than {numbers['epochs']}, after which accuracy in training still rises"
+        found = f"a difference of {max(error for _, error in between):.2g} would have been found" if scaled else ""
         alike.append(
             claim(
                 number,
@@ -253,7 +254,7 @@ def claims(numbers: dict) -> list[Claim]:
                 equal,
                 wide if scaled else f"every network {diverge}",
                 decides=differences(scaled, between),
-                power=f"a difference of {max((error for _, error in between), default=1):.2g} would have been found",
+                power=found,
                 settles="more seeds or epochs, in which a smaller difference would show",
             )
         )

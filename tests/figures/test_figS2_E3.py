@@ -126,6 +126,8 @@ def test_s2_networks_that_diverge_either_way_are_not_compared():
     assert "β SuperSpike -0.850 ± 0, 3 of 3 NaN in epoch 1" in one["C9.5"].measured
     assert {none[f"C9.{number}"].verdict for number in (3, 4)} == {"undecided at this scale"}
     assert {none[f"C9.{number}"].verdict for number in (1, 2, 5, 6)} == {"reproduced"}
+    scaled = figS2.claims(figS2.measure(diverged_both_ways(reset_runs(), "ScaledSigmoidDerivative", "SuperSpike")))
+    assert [(claim.verdict, claim.power) for claim in scaled[:2]] == [("undecided at this scale", "")] * 2
 
 
 @pytest.mark.parametrize(("last", "verdict"), [(0.85, "contradicted"), (0.9, "undecided at this scale")])

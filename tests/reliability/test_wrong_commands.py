@@ -122,3 +122,9 @@ def test_who_reads_the_output_may_go_away():
     done = subprocess.run([sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True)
     os.close(write)
     assert (done.stderr, done.returncode) == ("", 128 + signal.SIGPIPE)
+
+
+def test_an_interruption_while_libraries_load_is_one_sentence():
+    code = "import sgtheory.command\nraise KeyboardInterrupt"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.stderr, done.returncode) == ("error: interrupted\n", -signal.SIGINT)
