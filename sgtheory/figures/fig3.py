@@ -160,7 +160,7 @@ def claims(numbers: dict) -> list[Claim]:
             "C4",
             "Finite differences: the variance grows as 1/epsilon^2 with independent samples and is lower with coupled"
             " ones; the path-wise smoothed derivative has a lower variance than the other schemes",
-            f"exponent of the variance, epsilon <= {epsilons[5]:.2g}: independent"
+            f"exponent of the variance (± s.e. of the fit), epsilon <= {epsilons[5]:.2g}: independent"
             f" {slope['finite_differences']:.2f} ± {slope['finite_differences_error']:.3f}, coupled"
             f" {slope['finite_differences_coupled']:.2f} ± {slope['finite_differences_coupled_error']:.3f};"
             f" relative s.d.: independent {sd['finite_differences']:.1f}, coupled"

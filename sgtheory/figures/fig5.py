@@ -23,6 +23,7 @@ from sgtheory.theory import (
 )
 
 TRUE = "0.35"
+ERROR = "± error of the integration"
 SHADES = ("#F2CF66", "#EBB400", "#9C7500")
 # Our own additions to C7: suffix, statement, net, and the surrogates that shall be conservative on it (None: all)
 TABLE_CLAIMS = (
@@ -200,13 +201,13 @@ def claims(numbers: dict) -> list[Claim]:
             "Around a closed loop the surrogate gradient does not integrate to zero and the true gradient does; not an"
             " artefact of the step size",
             "; ".join(f"beta_SG {c['beta_sg']:g}: {c['circulation']:+.6f} ± {c['error']:.0e}" for c in circulations)
-            + f"; true gradient {true['circulation']:.0e} ± {true['error']:.0e}, while |dy| adds up to"
+            + f"; true gradient {true['circulation']:.0e} ± {true['error']:.0e} ({ERROR}), while |dy| adds up to"
             f" {true['variation']:.3f}; its integral follows y to {path_error:.0e}; {numbers['points']} points. A plain"
             f" sum over {notebook['points']} points does not resolve beta = {beta:g}: true gradient {plain_sum:+.2f}",
             "surrogate: different from zero by more than 100 errors; true: zero within its error",
             nonzero and zero and numbers["converged"],
             decides="; ".join(f"{c['circulation']:+.3f} (β_SG {c['beta_sg']:g})" for c in circulations)
-            + f"; true {true['circulation']:.0e} ± {true['error']:.0e}",
+            + f"; true {true['circulation']:.0e} ± {true['error']:.0e} ({ERROR})",
             source="Section 4.2 and Figure 5, preprint",
             choice="the integral has a step length; the authors' is a sum",
             settles="nothing: one loop that does not close proves it",
@@ -218,11 +219,12 @@ def claims(numbers: dict) -> list[Claim]:
                 f"β = β_SG {c['beta']:g}: {c['circulation']:.0e} ± {c['error']:.0e}, while |dy| adds up to"
                 f" {c['variation']:.3f}"
                 for c in numbers["smoothed"]
-            ),
+            )
+            + f" ({ERROR})",
             "zero within its error",
             all(not differs_from_zero(c["circulation"], c["error"], c["variation"]) for c in numbers["smoothed"]),
-            decides="at most {:.0e} ± {:.0e}".format(
-                *max((abs(c["circulation"]), c["error"]) for c in numbers["smoothed"])
+            decides="at most {:.0e} ± {:.0e} ({})".format(
+                *max((abs(c["circulation"]), c["error"]) for c in numbers["smoothed"]), ERROR
             ),
             source="Figure 5 of the preprint, the authors' control",
             choice="nothing",

@@ -419,7 +419,7 @@ def _variability(numbers, prefix) -> list[Claim]:
             "Trial-to-trial variability is preserved in the trained stochastic network",
             f"{len(numbers['trials'])} example neurons, {numbers['trials'][0]['trials']} trials of one sample: Fano "
             f"factor {over_seeds(trials['fano'])}; two trials share {over_seeds(trials['repeated'])} of their spikes "
-            "(± 1 step)",
+            "(at most one step apart)",
             f"a Fano factor above {VARIABLE} in every run (0 without noise, 1 for a Poisson process)",
             bool((trials["fano"] > VARIABLE).all()),
             decides=f"Fano factor {over_seeds(trials['fano'])}",

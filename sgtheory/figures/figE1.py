@@ -151,7 +151,7 @@ def claims(numbers: dict) -> list[Claim]:
             "E1.unbiased",
             "Score function and stochastic derivatives without smoothing are unbiased",
             f"stochAD and the baseline: mean of |bias|^2 / |standard error|^2 {excess.mean():.2f} ±"
-            f" {excess.std() / len(excess) ** 0.5:.2f} ({len(excess)} measurements, n = {samples} each); score"
+            f" {excess.std() / len(excess) ** 0.5:.2f} (s.e., {len(excess)} measurements, n = {samples} each); score"
             f" function without baseline: bias at most {enumerated:.0e} (enumerated)",
             "1 within 3 standard errors; 0 up to rounding",
             abs(excess.mean() - 1) < 3 * excess.std() / len(excess) ** 0.5 and enumerated < 1e-9,

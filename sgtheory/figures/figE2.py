@@ -246,7 +246,8 @@ def claims(numbers: dict) -> list[Claim]:
             f" {1e3 * min(dts):g} ms, reset detached); its size grows as dt^{growth:.2f}",
             "cosine above 0 by more than 3 standard errors in both layers",
             all(mean > 3 * error for mean, error in cosines.values()),
-            decides=", ".join(f"cosine {m:.2f} ± {2 * e:.2f} ({layer})" for layer, (m, e) in cosines.items()),
+            decides=", ".join(f"cosine {m:.2f} ± {2 * e:.2f} ({layer})" for layer, (m, e) in cosines.items())
+            + ", 2 s.e.",
             choice="random two-layer nets in which no spike is lost between time steps",
             settles="trained nets",
         ),
@@ -256,7 +257,7 @@ def claims(numbers: dict) -> list[Claim]:
             " gradient, but not one that is scaled by 1 / beta",
             f"cosine at beta {beta:g}, reset attached, output weights: "
             + ", ".join(f"{name} {m:.2f} ± {2 * e:.2f}" for name, (m, e) in through_reset.items())
-            + f"; reset detached {cosines['output'][0]:.2f}. At threshold the factor through the reset is"
+            + f" (± 2 s.e.); reset detached {cosines['output'][0]:.2f}. At threshold the factor through the reset is"
             f" 1 - theta sigma'(0) = {1 - threshold * beta / 4:g} against {1 - threshold / 4:g}",
             "scaled above unscaled by more than 3 standard errors",
             gap > 3 * gap_error,

@@ -11,6 +11,7 @@ from sgtheory.report._ledger import Entry
 
 COLOURS = {REPRODUCED: "green", QUALIFIED: "green", CONTRADICTED: "red", UNDECIDED: "yellow", NOT_RUN: "yellow"}
 SHORT = {QUALIFIED: "qualified", UNDECIDED: "undecided"}
+INTERVALS = "± and [ ]: 95 % intervals, unless a line says otherwise"
 # what a reader may want to know of a claim, in this order
 DETAILS = {
     "statement": "statement",
@@ -37,12 +38,15 @@ def show_ledger(entries: Sequence[Entry], console: Console, long: bool = False) 
             console.print(Text.assemble((entry.id, "bold red"), f" contradicted: {because(entry)}"))
     console.print(Text(summary(entries), "bold"))
     if not long:
-        console.print(Text("all that is known of them: python scripts/report.py --long", "dim"))
+        console.print(Text(f"{INTERVALS}; all that is known of them: python scripts/report.py --long", "dim"))
 
 
 def show_claims(claims: Sequence[Claim], long: bool) -> None:
     """Print a line for each claim of a figure, or all that is known of it."""
-    Console(highlight=False).print(_lines(claims, long))
+    console = Console(highlight=False)
+    console.print(_lines(claims, long))
+    if not long:
+        console.print(Text(INTERVALS, "dim"))
 
 
 def _lines(claims: Sequence[Claim | Entry], long: bool) -> Table:

@@ -45,6 +45,17 @@ def test_published_verdicts_follow_from_the_published_numbers(path):
     assert [to_json(claim) for claim in found] == numbers["claims"]
 
 
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*.json")), ids=lambda path: path.stem)
+def test_a_published_claim_says_what_an_error_is(path):
+    """On a line of its own ± is a 95 % interval, unless that line says otherwise."""
+    other = ("s.e.", "error of the integration")
+    for each in json.loads(path.read_text())["claims"]:
+        if "±" in each["measured"]:
+            assert any(kind in each["measured"] for kind in ("95 %", *other)), each["id"]
+        if "±" in each.get("decides", ""):
+            assert "95 %" in each["measured"] or any(kind in each["decides"] for kind in other), each["id"]
+
+
 def test_what_is_rendered_comes_before_what_is_published(write_figure):
     folder = write_figure("fig1", [claim("C1")])
     (folder / "published").mkdir()
@@ -269,6 +280,7 @@ def test_every_line_of_a_terminal_begins_with_the_claim(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     claims = [Claim(f"C10.{number}", "statement", "measured " * 10 * number, "expected", True) for number in range(4)]
     show_claims(claims, long=False)
-    lines = capsys.readouterr().out.splitlines()
+    *lines, intervals = capsys.readouterr().out.splitlines()
+    assert intervals == "± and [ ]: 95 % intervals, unless a line says otherwise"
     assert [line.split()[:2] for line in lines] == [[c.id, "reproduced"] for c in claims]
     assert all(len(line) <= 80 for line in lines)
