@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> None:
     long = options.long or not options.metric  # a column for every metric there is would be too many
     console = Console(width=None if sys.stdout.isatty() else 1000)  # in a file no line is folded
     for collection, summary in zip(found, summaries, strict=True):
-        meaning = "" if long else ": mean ± s.d. (n) [95 % confidence interval of the mean]"
+        meaning = "" if long else ": mean (s.d., n) [95 % confidence interval of the mean]"
         console.print(f"{collection.task}{meaning}", highlight=False, markup=False, soft_wrap=True)
         console.print(rich_table(collection, summary, long, options.by))
         for line in notes(collection, options.by):
@@ -77,7 +77,7 @@ def rich_table(collection: Collection, summary: pd.DataFrame, long: bool, by: li
                 head = [""] * len(head)
         else:
             side = {
-                pair: f"{mean}{sd and ' ± '}{sd} ({n}) {interval}" for pair, (n, mean, sd, interval) in cells.items()
+                pair: f"{mean} ({sd and sd + ', '}{n}) {interval}" for pair, (n, mean, sd, interval) in cells.items()
             }
             table.add_row(*head, *(side.get(pair, "") for pair in measured))
     return table

@@ -180,7 +180,7 @@ def test_the_command_prints_a_table_and_writes_csv(sweep, tmp_path, capsys):
     out = tmp_path / "out.csv"
     main([str(sweep), "--metric", "l2", "--csv", str(out)])
     printed = capsys.readouterr().out
-    assert "3 ± 2.6 (3) [-3.572, 9.572]" in printed
+    assert "3 (2.6, 3) [-3.572, 9.572]" in printed
     assert "2 of 3" in printed
     assert "unfinished or diverged: b20-3" in printed
     table = pd.read_csv(out)
