@@ -151,7 +151,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"largest difference {largest:.1e} at {points} potentials and either outcome; an unmatched surrogate"
             f" (SuperSpike) differs by {difference['superspike']:.2g}; derivative counted from spikes (n ="
             f" {numbers['samples']}): {100 * covered:.0f} % of the potentials inside its 95 % band",
-            f"0 up to rounding (< 1e-12); 95 ± {100 * coverage_sd:.1f} % inside the band, within 3 s.d.",
+            f"0 up to rounding (< 1e-12); 95 % inside the band, within 3 s.d. of {100 * coverage_sd:.1f} %",
             largest < 1e-12 and covered > 0.95 - 3 * coverage_sd and difference["superspike"] > 0.1,
             decides=f"largest difference {largest:.1e}",
             source="Section 3.1, Eqs 3 to 6, preprint",

@@ -91,7 +91,7 @@ def claims(numbers: dict) -> list[Claim]:
             f" {difference['left']:.1e}, combination to surrogate {difference['matched']:.1e}; expectation of the right"
             f" one to the surrogate {of_expectation:.1e}; means of right and left inside"
             f" their 95 % band at {100 * inside['right']:.0f} % and {100 * inside['left']:.0f} % of the potentials",
-            f"0 up to rounding (< 1e-12); 95 ± {100 * coverage_sd:.1f} %, within 3 s.d.",
+            f"0 up to rounding (< 1e-12); 95 % inside the band, within 3 s.d. of {100 * coverage_sd:.1f} %",
             max(difference.values()) < 1e-12
             and of_expectation < 1e-12
             and min(inside.values()) > 0.95 - 3 * coverage_sd,

@@ -39,7 +39,7 @@ def _spike_matching() -> Claim:
         "Spike-train matching has the network, input and duration of Tables 2 and 3",
         f"{'-'.join(map(str, sizes))} neurons, {len(target)} steps of {1e3 * neuron.dt:g} ms, tau_mem "
         f"{1e3 * neuron.tau_mem:g} and tau_syn {1e3 * neuron.tau_syn:g} ms, reset at the {neuron.reset} step, input "
-        f"{measured_rate:.1f} ± {rate_error:.1f} Hz, s.d. of the weights {stds[0]:.3f} and {stds[1]:.3f}, "
+        f"{measured_rate:.1f} ± {rate_error:.1f} Hz (s.e.), s.d. of the weights {stds[0]:.3f} and {stds[1]:.3f}, "
         f"{trainer.epochs} epochs; {target.mean():.0%} of the target spikes (the authors' picture: 27 %)",
         f"200-200-200 neurons, 198 steps of 1 ms, 10 and 5 ms, same step, 50 Hz, s.d. {std:.3f} (fluctuation-driven, "
         "sigma_u = 1), 5000 epochs",

@@ -50,6 +50,7 @@ def test_a_published_claim_says_what_an_error_is(path):
     """On a line of its own ± is a 95 % interval, unless that line says otherwise."""
     other = ("s.e.", "error of the integration")
     for each in json.loads(path.read_text())["claims"]:
+        assert "±" not in each["expected"], each["id"]
         if "±" in each["measured"]:
             assert any(kind in each["measured"] for kind in ("95 %", *other)), each["id"]
         if "±" in each.get("decides", ""):
