@@ -7,6 +7,6 @@ they have been read from a file. ``draw(numbers) -> Figure`` draws them. The las
 """
 
 from sgtheory.figures._output import COLOURS, LABELS, STYLE, panel_letter, save_figure
-from sgtheory.figures._statistics import median_interval
+from sgtheory.figures._statistics import median_interval, over_seeds
 
-__all__ = ["COLOURS", "LABELS", "STYLE", "median_interval", "panel_letter", "save_figure"]
+__all__ = ["COLOURS", "LABELS", "STYLE", "median_interval", "over_seeds", "panel_letter", "save_figure"]
