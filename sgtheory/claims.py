@@ -80,11 +80,13 @@ def to_json(value):
 
 
 def from_json(value):
-    """Numbers of a figure from :func:`to_json`, with lists of numbers as arrays again and null in them as NaN."""
+    """Numbers of a figure from :func:`to_json`: rasters and lists of numbers are arrays again, with NaN for null."""
     if isinstance(value, Mapping):
         return {key: from_json(inner) for key, inner in value.items()}
     if not isinstance(value, list):
         return value
+    if value and all(isinstance(row, str) and set(row) <= set("01") for row in value):
+        return np.array([[int(spike) for spike in row] for row in value], np.uint8)
     try:
         array = np.array(value)
         return array.astype(np.float64) if array.dtype.kind == "O" else _numbers(array, value)

@@ -8,7 +8,7 @@ import torch
 
 from sgtheory.claims import Claim
 from sgtheory.errors import require_positive
-from sgtheory.figures._output import COLOURS, LABELS, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.lif import Noise, lif
 from sgtheory.neurons import (
     EscapeDerivative,
@@ -200,6 +200,7 @@ def draw(numbers: dict):
     axes.legend(loc="upper left", fontsize=6, handlelength=1.4, borderaxespad=0.1)
     axes.set_yticks([0, 1, 2])
     panel_letter(axes, "E")
+    caption(figure, numbers["scale"], f"C, D: {len(numbers['raster']['escape_noise'])} trials; dots: their mean")
     return figure
 
 

@@ -6,7 +6,7 @@ import torch
 from matplotlib.patches import Circle
 
 from sgtheory.claims import Claim
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.theory import StochAD, chain_rule_derivatives, perceptron_chain
 
 EXACT, PRODUCT, FACTORS, RATES = "k", "#EBB400", "#B5483A", "#6B4C9A"
@@ -123,16 +123,17 @@ def claims(numbers: dict) -> list[Claim]:
 def draw(numbers: dict):
     """Three computation graphs; E[y]; its derivative and three chain rules; the same over beta."""
     figure = plt.figure(figsize=(6.9, 4.6))
-    grid = figure.add_gridspec(2, 3, height_ratios=(1, 1.25))
+    above = figure.subfigures()
+    grid = above.add_gridspec(2, 3, height_ratios=(1, 1.25))
     for column, (title, draw_graph) in enumerate(GRAPHS.items()):
-        axes = figure.add_subplot(grid[0, column])
+        axes = above.add_subplot(grid[0, column])
         axes.set(xlim=(-0.7, 6.7), ylim=(-2.9, 2.0), aspect="equal", title=title)
         axes.axis("off")
         draw_graph(axes)
         if column == 0:
             panel_letter(axes, "A")
     w, sampled = numbers["w"], numbers["sampled"]
-    axes = figure.add_subplot(grid[1, 0])
+    axes = above.add_subplot(grid[1, 0])
     axes.plot(w, numbers["expectation"], color=EXACT, label="exact, all spike patterns")
     axes.errorbar(
         sampled["w"], sampled["mean"], 1.96 * np.array(sampled["error"]), fmt="o", color="0.5", label="sampled, 95 %"
@@ -141,16 +142,16 @@ def draw(numbers: dict):
     axes.legend(loc="upper left", fontsize=6)
     panel_letter(axes, "B")
 
-    axes = figure.add_subplot(grid[1, 1])
+    axes = above.add_subplot(grid[1, 1])
     for key, (colour, style, label) in LINES.items():
         axes.plot(w, numbers["derivatives"][key], style, color=colour, label=label)
     error = 1.96 * np.array(sampled["derivative_error"])
     axes.errorbar(sampled["w"], sampled["derivative"], error, fmt="o", color="0.5", label="unbiased stochAD, 95 %")
     axes.set(xlabel="weight w", ylabel="derivative with respect to w")
     panel_letter(axes, "C")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    above.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=3)
 
-    axes = figure.add_subplot(grid[1, 2])
+    axes = above.add_subplot(grid[1, 2])
     exact = np.asarray(numbers["over_beta"]["exact"])
     for key, (colour, style, _) in LINES.items():
         axes.plot(numbers["betas"], np.asarray(numbers["over_beta"][key]) / exact, style, color=colour)
@@ -159,6 +160,7 @@ def draw(numbers: dict):
     axes.set_xticks([0.5, 1, 2, 5, 10, 20], ["0.5", "1", "2", "5", "10", "20"])
     axes.minorticks_off()
     panel_letter(axes, "D")
+    caption(figure, numbers["scale"], "D, dotted: β of B and C")
     return figure
 
 

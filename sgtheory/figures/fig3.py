@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 
 from sgtheory.claims import Claim
 from sgtheory.figures._estimator_set import COLOURS, LABELS, estimators
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.figures._tree import branches, draw_branch, draw_expectation, draw_tree, pattern_tree
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
@@ -230,6 +230,7 @@ def draw(numbers: dict):
     axes.set(xscale="log", yscale="log", xlabel="passes through the net", ylabel="relative error of the mean")
     axes.legend(loc="upper right", fontsize=6, borderaxespad=0)
     panel_letter(axes, "D")
+    caption(figure, numbers["scale"], "A, grey: all paths, as wide as they are probable")
     return figure
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import brentq
 
 from sgtheory.claims import Claim
 from sgtheory.errors import ParameterError
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import gradient_field, sigmoid_net
 
@@ -328,19 +328,20 @@ def _minima_claim(numbers: dict) -> Claim:
 def draw(numbers: dict):
     """Net and activation; output and derivative along w; the sign over beta_SG; landscapes with descent directions."""
     figure = plt.figure(figsize=(6.7, 6.3))
-    rows = figure.add_gridspec(2, 1, height_ratios=(1, 1.15))
+    above = figure.subfigures()
+    rows = above.add_gridspec(2, 1, height_ratios=(1, 1.15))
     top = rows[0].subgridspec(2, 3, width_ratios=(1, 1.15, 1.15), height_ratios=(1.3, 1))
-    _draw_net(figure.add_subplot(top[0, 0]), numbers)
-    _draw_activation(figure.add_subplot(top[1, 0]), numbers)
+    _draw_net(above.add_subplot(top[0, 0]), numbers)
+    _draw_activation(above.add_subplot(top[1, 0]), numbers)
     for k, line in enumerate(numbers["lines"]):
-        upper, lower = figure.add_subplot(top[0, k + 1]), figure.add_subplot(top[1, k + 1])
+        upper, lower = above.add_subplot(top[0, k + 1]), above.add_subplot(top[1, k + 1])
         _draw_line(upper, lower, numbers, line, SHADES[k % len(SHADES)])
         if k == 0:
             panel_letter(upper, "B")
             upper.set_ylabel("output y, scaled")
             lower.set_ylabel("∂y/∂w, scaled")
     bottom = rows[1].subgridspec(1, 2, width_ratios=(1.25, len(numbers["maps"])))
-    _draw_sign(figure.add_subplot(bottom[0]), numbers)
+    _draw_sign(above.add_subplot(bottom[0]), numbers)
     panels = bottom[1].subgridspec(2, len(numbers["maps"])).subplots(sharex=True, sharey=True, squeeze=False)
     for row, order in zip(panels, ("v1_first", "v2_first"), strict=True):
         for axes, each in zip(row, numbers["maps"], strict=True):
@@ -356,7 +357,13 @@ def draw(numbers: dict):
         Line2D([], [], color="k", marker="o", linestyle="", markersize=4, label="true gradient: none"),
         Line2D([], [], color=DESCENT, linewidth=1, label=f"|true gradient| = {VANISHING:g}"),
     ]
-    figure.legend(handles=handles, loc="outside lower right", ncols=3)
+    above.legend(handles=handles, loc="outside lower right", ncols=3)
+    caption(
+        figure,
+        numbers["scale"],
+        "B, triangles: minima of the curves; B, C, shaded: surrogate and true derivative have opposite signs",
+        "D: surrogate gradient, integrated along one weight and then the other, from low (dark) to high",
+    )
     return figure
 
 

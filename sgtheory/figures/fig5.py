@@ -9,7 +9,7 @@ from matplotlib.colors import LogNorm
 
 from sgtheory.claims import Claim
 from sgtheory.errors import require_choice
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
     TABLE_NETS,
@@ -252,6 +252,12 @@ def draw(numbers: dict):
     _draw_convergence(figure.add_subplot(middle[0]), numbers)
     _draw_over_beta(figure.add_subplot(middle[1]), numbers)
     _draw_table(figure.add_subplot(bottom.subgridspec(1, 1)[0]), numbers)
+    caption(
+        figure,
+        numbers["scale"],
+        "A, grey: output in a plane of the weights, 0 (dark) to 1; B to E: along the circle",
+        f"D, dotted: {numbers['notebook']['points']} points, as in the authors' code",
+    )
     return figure
 
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from sgtheory.claims import Claim
 from sgtheory.errors import UserError
-from sgtheory.figures._output import COLOURS, LABELS, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, before_and_after, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import mean_interval, over_seeds
 
@@ -256,4 +256,10 @@ def draw(numbers: dict) -> Figure:
         axes.set(ylabel=label, xlabel="neuron mode")
         if metric == "l2":
             panel_letter(axes, "F")
+    caption(
+        figure,
+        numbers["scale"],
+        "Lines, circles: mean and s.d. over seeds; bars and dots: mean and seeds",
+        "A, C, D: the first seed",
+    )
     return figure

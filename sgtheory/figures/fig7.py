@@ -4,7 +4,6 @@ Where there are stochastic networks only, what needs both kinds is left out.
 """
 
 import math
-import textwrap
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,7 +21,7 @@ from sgtheory.figures._classification import (
     common_data,
     scale,
 )
-from sgtheory.figures._output import COLOURS, LABELS, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.figures._seeds import (
     before_and_after,
     by_mode,
@@ -443,19 +442,18 @@ def draw(numbers: dict) -> Figure:
     _draw_test(test, numbers)
     _draw_gap(gap, numbers)
     _draw_trials(lower, numbers)
-    figure.supxlabel(_caption(numbers), fontsize=6, color="0.3")
-    return figure
-
-
-def _caption(numbers) -> str:
     right = all(sample["label"] == sample["largest"] for sample in numbers["samples"])
-    text = (
-        f"{numbers['scale']}. Lines: mean and s.d. over seeds; dots: seeds. A, E: stochastic network of seed "
-        f"{numbers['example']}. A: the first test samples of two classes{' that it answers rightly' * right}. E: one "
-        "test sample; of each layer the neuron whose mean count is nearest to "
-        f"{numbers['typical_count']:g}, the bound of the activity penalty"
+    caption(
+        figure,
+        numbers["scale"],
+        "Lines: mean and s.d. over seeds; dots: seeds",
+        f"A, E: stochastic network of seed {numbers['example']}",
+        f"A: the first test samples of two classes{' that it answers rightly' * right}",
+        "C: counts in windows of 20 ms" + ", grey: in single steps" * bool(numbers["fano_step"]),
+        "E: one test sample; of each layer the neuron whose mean count is nearest to "
+        f"{numbers['typical_count']:g}, the bound of the activity penalty",
     )
-    return "\n".join(textwrap.wrap(text, 150))
+    return figure
 
 
 def _draw_activity(figure, numbers) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 
 from sgtheory.claims import Claim
 from sgtheory.figures._estimator_set import COLOURS, LABELS, estimators
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.theory import Quality, random_objective
 from sgtheory.theory import measure as quality_of
 
@@ -166,7 +166,8 @@ def draw(numbers: dict):
     """Bias, s.d. and cosine of one estimate (columns) over depth and over beta (rows); medians and quartiles over
     nets."""
     figure = plt.figure(figsize=(6.7, 5.2))
-    panels = figure.subplots(2, 3)
+    above = figure.subfigures()
+    panels = above.subplots(2, 3)
     rows = (
         (numbers["over_depth"], numbers["depths"], f"hidden layers (β = {numbers['beta']:g})"),
         (numbers["over_beta"], numbers["betas"], f"steepness β ({numbers['depth']} hidden layers)"),
@@ -197,5 +198,10 @@ def draw(numbers: dict):
             axes.minorticks_off()
             panel_letter(axes, "ABCDEF"[3 * row + column])
     handles, labels = panels[0, 2].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=6.5)
+    above.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=6.5)
+    caption(
+        figure,
+        numbers["scale"],
+        "Median and quartiles over nets; a bias is drawn where it is twice its sampling error",
+    )
     return figure

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sgtheory.claims import Claim
-from sgtheory.figures._output import COLOURS, panel_letter
+from sgtheory.figures._output import COLOURS, caption, panel_letter
 from sgtheory.lif import Noise
 from sgtheory.neurons import LIFParameters, ScaledSigmoidDerivative, SigmoidDerivative, SigmoidEscape, SuperSpike
 from sgtheory.theory import (
@@ -307,6 +307,12 @@ def draw(numbers: dict):
     _draw_reset(figure.add_subplot(grid[1, 1]), numbers)
     halves = grid[1, 2].subgridspec(2, 1)
     _draw_creation(figure.add_subplot(halves[0]), figure.add_subplot(halves[1]), numbers["creation"])
+    caption(
+        figure,
+        numbers["scale"],
+        "Mean over nets; bands: 2 standard errors",
+        "F, dotted: weight at which the spike is created; blue: surrogate, sigmoid'",
+    )
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from sgtheory.claims import Claim
 from sgtheory.errors import UserError
-from sgtheory.figures._output import COLOURS, LABELS, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES
 from sgtheory.figures._statistics import mean_interval, no_difference
 
@@ -265,7 +265,7 @@ def draw(numbers: dict) -> Figure:
         panel_letter(axes, letter)
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=4 if len(names) <= 4 else 3, fontsize=6)
-    figure.supxlabel(numbers["scale"], fontsize=6.5, color="0.3")
+    caption(figure, numbers["scale"], "Mean and s.d. over seeds")
     return figure
 
 
@@ -285,6 +285,5 @@ def _draw_differences(numbers: dict) -> Figure:
         relative = "relative " * numbers["less_is_better"]
         axes.set(xlabel=f"{relative}difference of the {label}\nto the sigmoid", ylim=(len(found) - 0.5, -0.5))
         panel_letter(axes, letter)
-    caption = f"{numbers['scale']}. Dots: seeds; mean and 95 % interval"
-    figure.supxlabel(caption, fontsize=6.5, color="0.3")
+    caption(figure, numbers["scale"], "Dots: seeds; mean and 95 % interval")
     return figure

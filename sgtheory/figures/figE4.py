@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 from sgtheory.claims import Claim
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.figures._statistics import median_interval, median_text
 from sgtheory.neurons import ScaledSigmoidDerivative, SigmoidDerivative, SuperSpike
 from sgtheory.theory import LIF_NEURON, LIFObjective, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
@@ -327,11 +327,10 @@ def draw(numbers: dict):
     _draw_growth(panels[1, 0], numbers, betas)
     _draw_others(panels[1, 1], numbers)
     _draw_surrogates(panels[1, 2], numbers, betas)
-    figure.supxlabel(
-        "Does back-propagation through the reset point to the exact gradient, that of the expected loss?\n"
-        f"Hidden weights; median over {numbers['nets']} random nets, 95 % interval",
-        fontsize=7,
-        color="0.3",
+    caption(
+        figure,
+        "Does back-propagation through the reset point to the exact gradient, that of the expected loss? Hidden "
+        f"weights; median over {numbers['nets']} random nets, 95 % interval",
     )
     return figure
 

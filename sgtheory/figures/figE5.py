@@ -10,7 +10,7 @@ import torch
 
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.figures._statistics import interval_text, median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
@@ -453,13 +453,12 @@ def draw(numbers: dict):
         panel_letter(axes, letter)
     handles = [plt.Line2D([], [], color=COLOURS[name], marker="s", linestyle="-", markersize=4) for name in LABELS]
     figure.legend(handles, LABELS.values(), loc="outside upper center", ncols=3, fontsize=6)
-    figure.supxlabel(
-        "Is an unbiased gradient worth its cost? Random LIF nets, cost in passes through the net. D to F: the colour "
-        "is that of the\nbest estimator; number: best of likelihood ratio and shrunk / best surrogate (* 95 % interval "
-        "without 1); in brackets: its loss / initial.\n"
+    caption(
+        figure,
+        "Is an unbiased gradient worth its cost? Random LIF nets, cost in passes through the net",
+        "D to F: the colour is that of the best estimator; number: best of likelihood ratio and shrunk / best "
+        "surrogate (* 95 % interval without 1); in brackets: its loss / initial",
         f"Medians over {numbers['nets']['matching']} nets ({numbers['nets']['classification']} in F), 95 % intervals",
-        fontsize=6,
-        color="0.3",
     )
     return figure
 

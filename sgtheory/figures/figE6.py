@@ -11,7 +11,7 @@ import torch
 
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.figures._statistics import interval_text, median_difference, median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import LIF_NEURON, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
@@ -362,11 +362,11 @@ def draw(numbers: dict):
     labels += ["E: mean over paths", "E: the path without noise", "E, open: before training"]
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=6.5)
     beta = numbers["depths"][0]["beta"]
-    figure.supxlabel(
-        "Does surrogate descent stop at a minimum of the expected loss? D, F: loss after further updates. E, F: β = "
-        f"{beta:g}, reset detached.\nMedian over nets, 95 % interval ({numbers['scale']})",
-        fontsize=6.5,
-        color="0.3",
+    caption(
+        figure,
+        "Does surrogate descent stop at a minimum of the expected loss? D, F: loss after further updates",
+        f"E, F: reset detached, β = {beta:g}",
+        f"Median over nets, 95 % interval ({numbers['scale']})",
     )
     return figure
 

@@ -10,7 +10,7 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend
 from sgtheory.figures._matching_network import NEURONS, MatchingNetwork
-from sgtheory.figures._output import panel_letter
+from sgtheory.figures._output import caption, panel_letter
 from sgtheory.figures._statistics import interval_text, median_interval, median_text
 from sgtheory.lif import Noise
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
@@ -438,11 +438,11 @@ def draw(numbers: dict):
     _draw_network(panels[1, 2], numbers)
     for axes, letter in zip(panels[1], "DEF", strict=True):
         panel_letter(axes, letter)
-    figure.supxlabel(
-        "Is the mean surrogate gradient of a spiking network the gradient of anything? 0: yes; 1: no symmetry at all.\n"
+    caption(
+        figure,
+        "Is the mean surrogate gradient of a spiking network the gradient of anything? 0: yes; 1: no symmetry at all",
         f"Median over {numbers['nets']} nets, 95 % interval; at {FLOOR:g} no antisymmetric part is above the noise",
-        fontsize=6.5,
-        color="0.3",
+        "F: networks",
     )
     return figure
 

@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 
 from sgtheory.claims import Claim
 from sgtheory.figures._matching_network import BETAS, ESCAPES, output_spikes
-from sgtheory.figures._output import COLOURS, LABELS, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.figures._tree import branches, draw_branch, draw_tree, pattern_tree
 from sgtheory.lif import Noise
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step
@@ -330,4 +330,10 @@ def draw(numbers: dict):
     spiking_axes.set(xlabel="relative selection bias", ylabel="cosine to the mean", ylim=(0, 1.9), yticks=(0, 0.5, 1))
     spiking_axes.legend(fontsize=5.5, loc="upper right")
     panel_letter(spiking_axes, "E")
+    caption(
+        figure,
+        numbers["scale"],
+        "A, grey: all paths, as wide as they are probable",
+        "C: median and quartiles over nets; D, E: nets, D with the line of equality",
+    )
     return figure

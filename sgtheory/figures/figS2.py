@@ -18,7 +18,7 @@ from sgtheory.figures._classification import (
     common_data,
     scale,
 )
-from sgtheory.figures._output import COLOURS, LABELS, panel_letter
+from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
 from sgtheory.figures._statistics import no_difference, over_seeds
 
@@ -323,7 +323,7 @@ def draw(numbers: dict) -> Figure:
     handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     curves.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=1.4, columnspacing=1.1)
     meaning = "Lines: mean and s.d. over seeds that have not diverged; bars and dots: mean and seeds"
-    figure.supxlabel(f"{numbers['scale']}.\n{meaning}", fontsize=6.5, color="0.3")
+    caption(figure, numbers["scale"], meaning)
     return figure
 
 

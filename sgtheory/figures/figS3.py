@@ -5,7 +5,7 @@ import numpy as np
 import torch
 
 from sgtheory.claims import Claim
-from sgtheory.figures._output import COLOURS, panel_letter
+from sgtheory.figures._output import COLOURS, caption, panel_letter
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import bernoulli_derivative
 
@@ -105,7 +105,9 @@ def claims(numbers: dict) -> list[Claim]:
 
 def draw(numbers: dict):
     """One sample per potential; one random number for all potentials; the average over samples."""
-    figure, panels = plt.subplots(1, 3, figsize=(6.7, 2.7), sharey=True)
+    figure = plt.figure(figsize=(6.7, 2.9))
+    above = figure.subfigures()
+    panels = above.subplots(1, 3, sharey=True)
     u = np.asarray(numbers["potential"])
     titles = ("a sample for each potential", "one random number for all", f"mean of {numbers['samples']} samples")
     for letter, axes, title in zip("ABC", panels, titles, strict=True):
@@ -125,5 +127,6 @@ def draw(numbers: dict):
         panels[2].fill_between(u, mean - error, mean + error, color=colour, alpha=0.25, linewidth=0)
         panels[2].plot(u, mean, color=colour, linewidth=0.9)
     panels[0].set_ylabel("derivative of S with respect to U")
-    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    above.legend(*panels[1].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    caption(figure, numbers["scale"], "Dotted: threshold", "Bands: 95 % intervals")
     return figure

@@ -45,7 +45,7 @@ def show_claims(claims: Sequence[Claim], long: bool) -> None:
     """Print a line for each claim of a figure, or all that is known of it."""
     console = Console(highlight=False)
     console.print(_lines(claims, long))
-    if not long:
+    if not long and any(sign in decisive(claim) for claim in claims for sign in "±["):
         console.print(Text(INTERVALS, "dim"))
 
 

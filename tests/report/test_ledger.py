@@ -279,7 +279,9 @@ def test_a_script_that_fails_says_why(tmp_path, monkeypatch):
 def test_every_line_of_a_terminal_begins_with_the_claim(capsys, monkeypatch):
     """Also where the number that decides takes several times the width."""
     monkeypatch.setenv("COLUMNS", "80")
-    claims = [Claim(f"C10.{number}", "statement", "measured " * 10 * number, "expected", True) for number in range(4)]
+    claims = [
+        Claim(f"C10.{number}", "statement", f"{number} ± 1 " * 10 * number, "expected", True) for number in range(4)
+    ]
     show_claims(claims, long=False)
     *lines, intervals = capsys.readouterr().out.splitlines()
     assert intervals == "± and [ ]: 95 % intervals, unless a line says otherwise"
