@@ -19,7 +19,7 @@ from sgtheory import __version__
 from sgtheory.claims import CONTRADICTED, NOT_RUN, QUALIFIED, REPRODUCED, UNDECIDED
 from sgtheory.files import atomic_path
 from sgtheory.report._ledger import Drawn, Entry, failing
-from sgtheory.report._table import DETAILS, SHORT, because, decisive, summary
+from sgtheory.report._table import DETAILS, INTERVALS, SHORT, because, decisive, summary
 from sgtheory.training import CONF
 
 MINUS, TIMES = "\u2212", "\u00d7"
@@ -51,6 +51,7 @@ def write_page(entries: Sequence[Entry], figures: dict[str, Drawn], path: Path) 
         decisive=decisive,
         short=SHORT,
         details=DETAILS,
+        intervals=INTERVALS,
         failing=failing(entries),
         figures=[_shown(figure, entries) for figure in shown],
         environments=_environments(shown),
