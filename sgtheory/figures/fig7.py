@@ -56,7 +56,7 @@ NETWORKS = {
     "paper": ("C11.", ""),
     "authors' code": ("C11.authors", "; as in the authors' code: delay of 1 step, 349 steps, upper_strength 0.1"),
 }
-SETTLES = "make fig7 PROFILE=paper, with more seeds"
+SETTLES = "more seeds, at the scale of the paper"
 ESTIMATOR = "counts in windows of 20 ms, 400 trials of one test sample"
 
 
