@@ -23,12 +23,6 @@ settings.register_profile("torture", deadline=None, max_examples=3000)
 settings.load_profile("sgtheory")
 
 
-def pytest_collection_modifyitems(items):
-    """Of two processes the first begins with what compiles nothing, and the second alone compiles the kernels."""
-    begin = {"theory": 0, "claims": 1, "lif": 2}
-    items.sort(key=lambda item: begin.get(item.path.relative_to(ROOT / "tests").parts[0], len(begin)))
-
-
 @pytest.fixture(scope="session")
 def script():
     """Run a script of the repository as a user would; returns the finished process."""
