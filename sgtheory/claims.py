@@ -85,9 +85,9 @@ def from_json(value):
         return {key: from_json(inner) for key, inner in value.items()}
     if not isinstance(value, list):
         return value
-    if value and all(isinstance(row, str) and set(row) <= set("01") for row in value):
-        return np.array([[int(spike) for spike in row] for row in value], np.uint8)
     try:
+        if value and all(isinstance(row, str) and row and set(row) <= set("01") for row in value):
+            return np.array([list(row) for row in value], np.uint8)
         array = np.array(value)
         return array.astype(np.float64) if array.dtype.kind == "O" else _numbers(array, value)
     except (TypeError, ValueError):
