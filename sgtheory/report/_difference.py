@@ -100,8 +100,6 @@ def against_published(numbers: dict, published: Path) -> str:
     name = max(deviations, key=deviations.get, default=None)
     if name is None:
         return f"published {published.name}: {found}; no numbers to compare"
-    if not deviations[name]:
-        return f"published {published.name}: {found}; the same numbers"
     unit = " s.d. over seeds" if trained else " of the largest value"
     return f"published {published.name}: {found}; largest deviation {deviations[name]:.2g}{unit} ({name})"
 
