@@ -62,6 +62,11 @@ def _interval(middle: float, resampled: np.ndarray, confidence: float) -> tuple[
     return middle, float(low), float(high)
 
 
+def contains_zero(interval: tuple[float, float, float]) -> bool:
+    _, low, high = interval
+    return low <= 0 <= high
+
+
 def interval_text(interval: tuple[float, float, float], style: str = ".2f") -> str:
     """A number and its interval; ``style`` is the format of each number."""
     middle, low, high = (format(number, style) for number in interval)

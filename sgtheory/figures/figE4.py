@@ -10,7 +10,7 @@ from scipy import stats
 
 from sgtheory.claims import Claim
 from sgtheory.figures._output import caption, panel_letter
-from sgtheory.figures._statistics import median_interval, median_text
+from sgtheory.figures._statistics import contains_zero, median_interval, median_text
 from sgtheory.neurons import ScaledSigmoidDerivative, SigmoidDerivative, SuperSpike
 from sgtheory.theory import LIF_NEURON, LIFObjective, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
@@ -280,7 +280,7 @@ def claims(numbers: dict) -> list[Claim]:
             + f"; standard error over length at {betas[steep]:g}: {median_text(errors['0.25'], '.3f')}",
             f"interval above 0 at {betas[gentle]:g}; median above -0.02 and error below 0.1 at {betas[steep]:g}",
             bool(interval[1] > 0 and _median(part[steep]) > -0.02 and _median(errors["0.25"]) < 0.1),
-            undecided="more nets" if interval[1] <= 0 <= interval[2] else "",
+            undecided="more nets" if contains_zero(interval) else "",
             decides="closer by "
             + ", ".join(f"{median_text(found)} (beta {betas[at]:g})" for at, found in part.items()),
             choice=choice + "; the share 1/4, after a first look",

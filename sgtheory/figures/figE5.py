@@ -11,7 +11,7 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import caption, panel_letter
-from sgtheory.figures._statistics import interval_text, median_interval, median_text
+from sgtheory.figures._statistics import contains_zero, interval_text, median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
     ControlledScoreFunction,
@@ -349,7 +349,7 @@ def claims(numbers: dict) -> list[Claim]:
     }
     shrinkage = [median_interval(values) for values in shrunk.values()]
     better = np.fmin(direction["detached"], direction["attached"]) - direction["likelihood"]
-    _, lowest, highest = median_interval(better)
+    interval = median_interval(better)
     free = {
         beta: _reached(numbers, "matching", at, large, ["attached"])
         / _reached(numbers, "matching", at, large, ["detached"])
@@ -377,8 +377,8 @@ def claims(numbers: dict) -> list[Claim]:
             ", ".join(f"{LABELS[name]} {median_text(values)}" for name, values in direction.items())
             + f"; the better surrogate less the likelihood ratio {median_text(better)}",
             "the interval of the difference is below 0",
-            highest < 0,
-            undecided="more nets" if lowest <= 0 <= highest else "",
+            interval[2] < 0,
+            undecided="more nets" if contains_zero(interval) else "",
             decides=f"error less that of the likelihood ratio {median_text(better)}",
             choice=choice + "; error of the best multiple of the estimate, as a part of |g|^2",
         ),

@@ -12,7 +12,7 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import caption, panel_letter
-from sgtheory.figures._statistics import interval_text, median_difference, median_interval, median_text
+from sgtheory.figures._statistics import contains_zero, interval_text, median_difference, median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import LIF_NEURON, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
@@ -223,16 +223,11 @@ def claims(numbers: dict) -> list[Claim]:
             "the interval of the median change is below 0",
             bool(median_interval(change)[2] < 0),
             decides=f"change of cosine {median_text(change)}",
-            undecided="more nets or paths" if _contains_zero(median_interval(change)) else "",
+            undecided="more nets or paths" if contains_zero(median_interval(change)) else "",
             choice=choice + known,
         ),
         *_over_depth_and_time(numbers, choice, known),
     ]
-
-
-def _contains_zero(interval) -> bool:
-    _, low, high = interval
-    return low <= 0 <= high
 
 
 def _all_above_zero(intervals, more: str) -> dict:
