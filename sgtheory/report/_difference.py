@@ -101,7 +101,8 @@ def against_published(numbers: dict, published: Path) -> str:
     if name is None:
         return f"published {published.name}: {found}; no numbers to compare"
     unit = " s.d. over seeds" if trained else " of the largest value"
-    return f"published {published.name}: {found}; largest deviation {deviations[name]:.2g}{unit} ({name})"
+    where = f" ({name})" if deviations[name] else ""
+    return f"published {published.name}: {found}; largest deviation {deviations[name]:.2g}{unit}{where}"
 
 
 def _deviation(ours, theirs, seeds: bool) -> float:
