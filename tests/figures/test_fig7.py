@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sgtheory.claims import CONTRADICTED, UNDECIDED
+from sgtheory.claims import CONTRADICTED, REPRODUCED, UNDECIDED
 from sgtheory.errors import UserError
 from sgtheory.figures import fig7, save_figure
 from sgtheory.training import load_run
@@ -157,6 +157,18 @@ def test_one_seed_has_a_binomial_error_and_says_so(tmp_path):
     assert "-0.03 ± 0.049 (95 %, binomial error of 250 samples, 1 seed)" in claim.measured
     assert claim.holds
     assert failing(tmp_path / "far", **one, stochastic={"validation": 0.87}) == {"C11.2", "C11.better"}
+
+
+@pytest.mark.parametrize(("gap", "spread", "verdict"), [(0.016, 0.003, REPRODUCED), (0.016, 0.02, UNDECIDED)])
+def test_better_is_better_whether_or_not_by_as_much_as_the_authors(gap, spread, verdict, tmp_path):
+    """Intervals, ± 2.5 times the spread of three seeds, that have 0.02 within: without 0 and with it."""
+    runs = [
+        write_run(tmp_path, mode, seed, validation=0.9 + better * (gap + spread * (seed - 1)), own=0.9, other=0.9)
+        for mode, better in (("deterministic", 0), ("escape_noise", 1))
+        for seed in range(3)
+    ]
+    numbers = fig7.measure(runs) | {"epochs": fig7.PAPER_EPOCHS, "training_samples": fig7.PAPER_SAMPLES}
+    assert {claim.id: claim.verdict for claim in fig7.claims(numbers)}["C11.better"] == verdict
 
 
 @pytest.mark.parametrize(("seeds", "verdict"), [((0,), UNDECIDED), ((0, 1, 2), CONTRADICTED)])
