@@ -333,7 +333,8 @@ def _comparison(numbers, prefix, larger) -> list[Claim]:
             f"The stochastic network is better in validation, by about {AUTHORS}",
             expected=f"a difference above 0 by more than the error; contradicted if {AUTHORS} lies above its interval",
             holds=gap > error,
-            undecided=larger or (f"an interval that excludes 0 or {AUTHORS}" if gap <= error and gap + error >= AUTHORS else ""),
+            undecided=larger
+            or (f"an interval that excludes 0 or {AUTHORS}" if gap <= error and gap + error >= AUTHORS else ""),
             source="Section 7, preprint: comparable or better performance; Figure 7 B, read off the authors' curves",
             **common,
         ),
