@@ -103,6 +103,7 @@ def outcome(arguments, backend):
     return [potentials.detach(), *(c.detach() for c in counts), *torch.autograd.grad(loss, wanted)]
 
 
+@torch.no_grad()
 def assert_close(found, expected):
     for a, b in zip(found, expected, strict=True):
         assert a.shape == b.shape
