@@ -63,6 +63,7 @@ def _interval(middle: float, resampled: np.ndarray, confidence: float) -> tuple[
 
 
 def contains_zero(interval: tuple[float, float, float]) -> bool:
+    """Whether 0 lies in the interval of a number, as :func:`median_interval` gives both."""
     _, low, high = interval
     return low <= 0 <= high
 

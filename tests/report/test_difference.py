@@ -160,7 +160,8 @@ def test_a_figure_is_compared_with_the_published_one_in_one_line(tmp_path):
     line = against_published(theirs | {"final": {"l2": [4.0, 5.0], "rate": [6.0]}}, published)
     assert line == f"published {published.name}: same verdicts (1); largest deviation 2.5 s.d. over seeds (l2)"
     line = against_published(theirs | {"claims": [claim("C10", "contradicted")]}, published)
-    assert line.endswith("C10 contradicted (published: reproduced); largest deviation 0 s.d. over seeds")
+    differ = "other verdicts: C10 contradicted (published: reproduced)"
+    assert line == f"published {published.name}: {differ}; largest deviation 0 s.d. over seeds"
     theory = {"gap": 2.0, "claims": [claim("C1")]}
     published.write_text(json.dumps(theory))
     assert against_published(theory | {"gap": 1.5}, published).endswith("0.25 of the largest value (gap)")
