@@ -45,10 +45,16 @@ def main(arguments: list[str]) -> None:
         raise UserError(f"figure.module = {figure.module}: there is no such module in sgtheory.figures") from None
     settings = figure_settings(figure, module.measure)
     said = [f"records={Path(records).name}"] if records else []
+    if any((config.experiment, config.figure) != (name, figure) for config in configs):
+        raise UserError(f"{name} needs one value for every setting figure.*, not a list of several")
     if not figure.trained:
-        runs = no_runs(configs, overrides + said)
+        refuse_others(overrides + said, f"{name} follows from figure.* in conf/experiment/{name}.yaml")
+        runs = []
+    elif records:
+        refuse_others(overrides, f"the runs in records={records} are drawn as they are; figure.* changes the drawing")
+        runs = recorded_runs(name, records)
     else:
-        runs = recorded_runs(name, records) if records else finished_runs(configs, overrides)
+        runs = finished_runs(configs, overrides)
     try:
         numbers = module.measure(runs, **settings) if figure.trained else module.measure(**settings)
         claims = module.claims(numbers)
@@ -95,15 +101,11 @@ def reference_records(figure: str) -> Path:
     return paper if paper.is_dir() else REFERENCE / figure
 
 
-def no_runs(configs: list[DictConfig], overrides: list[str]) -> list[Run]:
-    """A figure without training depends on its own settings only; an override of anything else is a mistake."""
-    name = configs[0].experiment
+def refuse_others(overrides: list[str], reason: str) -> None:
+    """An override of anything but the figure's own settings, where nothing else is computed, is a mistake."""
     for override in overrides:
         if not override.lstrip("+").startswith(("experiment=", "figure.")):
-            raise UserError(f"{override} changes nothing: {name} follows from figure.* in conf/experiment/{name}.yaml")
-    if len(configs) > 1:
-        raise UserError(f"{name} needs one value for every setting, not {len(configs)} combinations of several")
-    return []
+            raise UserError(f"{override} changes nothing: {reason}")
 
 
 if __name__ == "__main__":

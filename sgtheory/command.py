@@ -98,7 +98,8 @@ def one_sentence(error: Exception) -> str:
     while cause := cause.__context__:
         if isinstance(cause, UserError):
             return str(cause)
-    text = " ".join(line.strip() for line in str(error).splitlines() if "object_type=" not in line)
+    lines = [line.strip() for line in str(error).splitlines()]
+    text = " ".join(line for line in lines if not line.startswith(("object_type=", "reference_type=")))
     text = text.split(" Config search path:")[0].replace(" full_key: ", ", key ").strip()
     return " ".join(text.split())
 

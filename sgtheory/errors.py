@@ -3,6 +3,8 @@
 Numbers of any kind are taken, those of numpy as well: numbers.Real and numbers.Integral, but not truth values.
 """
 
+import contextlib
+from collections.abc import Iterator
 from numbers import Integral, Real
 from typing import TypeGuard
 
@@ -31,6 +33,15 @@ class ParameterError(UserError, ValueError):
         self,
     ):  # the default would call __init__ with the message alone when a worker sends it back
         return type(self), (self.name, self.value, self.allowed)
+
+
+@contextlib.contextmanager
+def under(section: str) -> Iterator[None]:
+    """Put the ``section`` of a configuration in front of the name in a :class:`ParameterError`."""
+    try:
+        yield
+    except ParameterError as error:
+        raise ParameterError(f"{section}.{error.name}", error.value, error.allowed) from None
 
 
 def is_number(value: object) -> TypeGuard[Real]:

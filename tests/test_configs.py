@@ -8,6 +8,7 @@ from conftest import ROOT
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from sgtheory.errors import UserError
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape, Step, SuperSpike, SurrogateDerivative
 from sgtheory.theory import SPIKE_MATCHING_NEURON, LoopIntegralSettings
 from sgtheory.training import CONF, expand, figure_settings, find_run, identity, load_run, prepare, read_config, start
@@ -207,11 +208,19 @@ MISTAKES = [
     ("task=classification data=shd", "`python scripts/fetch_data.py shd` downloads it"),
     ("task=classification data=randman data.train=few", "data.train = 'few'"),
     ("task=classification data=randman data.alpha=steep", "data.alpha = 'steep'"),
-    ("task=classification data=randman data.train=1", "none is left to train on"),
+    ("task=classification data=randman data.train=1", "of 1 samples of randman none is left to train on"),
+    ("task=classification data=none", "data is empty: say which data set, for example data=auto"),
+    ("task=classification data=randman task.duration=1e-4", "task.duration = 0.0001: must be at least one time step"),
+    ("task=classification data=randman task.kernels=[5,0,3]", "task.kernels[1] = 0: must be a whole number"),
+    ("task=classification data=randman task.channels=[5,5,0]", "task.channels[2] = 0: must be a whole number"),
+    ("task=classification data=randman task.strides=[0,1,1]", "task.strides[0] = 0: must be a whole number"),
+    ("task=classification data=randman task.paddings=[0,0,-1]", "task.paddings[2] = -1: must be a whole number"),
+    ("task=classification data=randman neuron.tau_syn=1e20", "neuron.dt = 0.002: must be at least 2e+13 s for a time"),
+    ("neuron.tau_syn=0.01", "neuron.tau_syn = 0.01: must differ from tau_mem"),
     ("task=classification data=randman task.kernels=[9]", "task.kernels = [9]: must have 3 entries"),
-    ("task=classification data=randman task.kernels=[90,3,3]", "kernels[0] = 90: must fit the 20 positions"),
-    ("task=classification data=randman task.recurrent_kernels=[2,0,0]", "recurrent_kernel = 2: must be odd"),
-    ("task=classification data=randman task.optimiser=lion", "optimiser = 'lion': must be one of smorms3"),
+    ("task=classification data=randman task.kernels=[90,3,3]", "task.kernels[0] = 90: must fit the 20 positions"),
+    ("task=classification data=randman task.recurrent_kernels=[2,0,0]", "task.recurrent_kernels[0] = 2: must be odd"),
+    ("task=classification data=randman task.optimiser=lion", "task.optimiser = 'lion': must be one of smorms3"),
     ("task=classification data=randman task.batch_size=0", "task.batch_size = 0"),
     ("task=classification data=randman task.validation_fraction=0", "task.validation_fraction = 0"),
     ("task=classification data=randman task.training_samples=99999", "task.training_samples = 99999: must be at most"),
@@ -241,6 +250,35 @@ def test_a_mistake_gets_one_sentence(override, message, tmp_path, monkeypatch, c
     assert errors.count("\n") == 1
     assert message in errors
     assert not (tmp_path / "run" / "records.csv").exists()
+
+
+def numbers_in(section, prefix):
+    """Full key and value of every number, word and list in a section."""
+    for key, value in section.items():
+        if isinstance(value, dict):
+            yield from numbers_in(value, f"{prefix}.{key}")
+        elif key not in ("_target_", "name", "image", "dir", "replay"):
+            yield f"{prefix}.{key}", value
+
+
+@pytest.mark.parametrize("task", [("task=spike_matching",), ("task=classification", *TINY), ("task=loop_integral",)])
+def test_what_is_out_of_range_is_named_by_a_full_key(task):
+    """For every setting: -1, 0, NaN or something huge is taken, or the message begins with a key that there is."""
+    given = OmegaConf.to_container(composed(*task, "trainer.epochs=1"), resolve=True)
+    settings = dict(item for section in ("task", "neuron", "data") for item in numbers_in(given[section], section))
+    refused = set()
+    for key, value in settings.items():
+        wrong = [[bad] * len(value) for bad in (-1, 0, 1000)] if isinstance(value, list) else [-1, 0, "nan", 1e20]
+        for bad in wrong:
+            try:
+                prepare(composed(*task, "trainer.epochs=1", f"{key}={bad}"))
+            except UserError as error:
+                refused.add(key)
+                section, _, name = key.partition(".")
+                named = str(error).partition(" = ")[0].partition("[")[0]
+                of_another_type = str(error).startswith(f"{section}: Value") and f", key {name}" in str(error)
+                assert named in settings or of_another_type, (key, bad, str(error))
+    assert len(refused) > 5
 
 
 def test_a_mistake_on_the_command_line(script, tmp_path):

@@ -47,7 +47,7 @@ def open_dataset(
             else spoken digits and a note that says so.
         dir: where data sets are kept.
         progress: of :func:`spoken_digits`.
-        settings: of :func:`spoken_digits` or :func:`randman`; the others have none.
+        settings: of :func:`spoken_digits` or :func:`randman`; the others, and SHD if ``"auto"`` finds it, have none.
 
     Raises:
         UserError: if the name is unknown, the files are not there, or a file cannot be used.
@@ -60,7 +60,7 @@ def open_dataset(
         raise UserError(f"data.dir = {directory}: there is no such folder")
     if name in ("auto", *SHD_FILES):
         wanted = "shd" if name == "auto" else name
-        if files := _find(wanted, directory):
+        if files := _find(wanted, directory, settings):
             train = load_shd(files[0])
             *validation, test = (_with_classes_of(train, load_shd(path), path) for path in files[1:])
             return OpenedDataset(train, test, None, *validation)
@@ -95,11 +95,11 @@ def identify_dataset(name: str = "auto", dir: str | os.PathLike = "data", **sett
     """What :func:`open_dataset` would give for these arguments, without opening it: equal if and only if the data are.
 
     Raises:
-        UserError: for an unknown name.
+        UserError: for an unknown name or setting.
     """
     _check(name, dir, settings)
     stored = "shd" if name == "auto" else name
-    if stored in SHD_FILES and (files := _find(stored, user_path(dir))):
+    if stored in SHD_FILES and (files := _find(stored, user_path(dir), settings)):
         parts = (stem.removeprefix(f"{stored}_") for stem in SHD_FILES[stored])
         return {"name": stored, **{part: _md5(path) for part, path in zip(parts, files, strict=True)}}
     defaults = _defaults(name)
@@ -133,13 +133,16 @@ def _cached_md5(path: Path, size: int, modified: int) -> str:
     return md5(path)
 
 
-def _find(name: str, directory: Path) -> list[Path] | None:
-    """The files of SHD or SSC, unpacked or not, if all are there."""
+def _find(name: str, directory: Path, settings: dict) -> list[Path] | None:
+    """The files of SHD or SSC, unpacked or not, if all are there; they have no settings."""
     for folder in (directory, directory / name):
         found = [
             next(filter(os.path.isfile, (folder / f"{stem}.h5{suffix}" for suffix in ("", ".gz", ".zip"))), None)
             for stem in SHD_FILES[name]
         ]
         if all(found):
+            for setting, value in settings.items():
+                allowed = f"is not a setting of {name.upper()}, which data=auto takes, as it is in {folder}"
+                raise ParameterError(setting, value, allowed)
             return found
     return None

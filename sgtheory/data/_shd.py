@@ -9,6 +9,7 @@ sample and the names of the classes, ``keys``.
 import functools
 import hashlib
 import io
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -250,12 +251,14 @@ class SpikeDataset:
         >>> data = SpikeDataset.from_samples([np.empty(0)] * 8, [np.empty(0)] * 8, [0] * 8, ["a"], "empty")
         >>> [len(part) for part in data.split(0.1, seed=1)]
         [7, 1]
+        >>> [len(part) for part in data.split(0.75, seed=1)]
+        [2, 6]
         """
         if not is_number(fraction) or not 0 <= fraction < 1:
             raise ParameterError("fraction", fraction, "must be at least 0 and below 1")
         require_word(seed=seed)
         order = np.random.default_rng(seed).permutation(len(self))
-        kept = int((1 - fraction) * len(self))
+        kept = len(self) - math.ceil(round(fraction * len(self), 9))  # 0.1 * 30 is above 3
         return np.sort(order[:kept]), np.sort(order[kept:])
 
 

@@ -46,7 +46,8 @@ def psp_energy(parameters: LIFParameters) -> float:
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
     longest = max(parameters.tau_mem, parameters.tau_syn)
     if 20 * longest / parameters.dt > MOST_STEPS:
-        raise ParameterError("dt", parameters.dt, f"must be at least {20 * longest / MOST_STEPS:.1g} s")
+        least = f"{20 * longest / MOST_STEPS:.1g} s for a time constant of {longest:g} s"
+        raise ParameterError("dt", parameters.dt, f"must be at least {least}")
     steps = np.arange(math.ceil(20 * longest / parameters.dt))
     if a_m == a_s:
         potential = (1 - a_m) * steps * a_m ** np.maximum(steps - 1, 0)

@@ -11,7 +11,7 @@ import torch
 
 from sgtheory import metrics
 from sgtheory.data import open_dataset
-from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
+from sgtheory.errors import ParameterError, UserError, require_choice, require_positive, require_word, under
 from sgtheory.files import atomic_path, user_path
 from sgtheory.lif import Noise
 from sgtheory.networks import ConvShape, ConvSNN
@@ -85,6 +85,9 @@ class ClassificationSettings:
                 raise ParameterError(name, getattr(self, name), "must be a finite number, 0 or more")
         if not 0 < self.validation_fraction < 1:
             raise ParameterError("validation_fraction", self.validation_fraction, "must be above 0 and below 1")
+        require_word(split_seed=self.split_seed)
+        if not 0 < self.alpha <= 1:
+            raise ParameterError("alpha", self.alpha, "must be above 0 and at most 1")
         require_choice(tuple(LOSSES), loss=self.loss)
         require_choice(("layer", "channel", "neuron"), regularise=self.regularise)
         if not self.channels:
@@ -92,11 +95,19 @@ class ClassificationSettings:
         for name in ("kernels", "strides", "paddings", "recurrent_kernels"):
             if len(getattr(self, name)) != len(self.channels):
                 raise ParameterError(name, getattr(self, name), f"must have {len(self.channels)} entries like channels")
+        self.shapes()
 
     def shapes(self) -> list[ConvShape]:
         """The convolutional layers from the input up."""
         columns = (self.channels, self.kernels, self.strides, self.paddings, self.recurrent_kernels)
-        return [ConvShape(*row) for row in zip(*columns, strict=True)]
+        shapes = []
+        for layer, row in enumerate(zip(*columns, strict=True)):
+            try:
+                shapes.append(ConvShape(*row))
+            except ParameterError as error:  # the lists have the names of their entries in the plural
+                name = f"{error.name.removesuffix('s')}s[{layer}]"
+                raise ParameterError(name, error.value, error.allowed) from None
+        return shapes
 
     def time_steps(self, dt: float) -> int:
         """Number of steps of ``dt`` seconds in a sample."""
@@ -138,6 +149,8 @@ class Classification:
         self.escape, self.other_escape = pair if self.own_mode == "escape_noise" else pair[::-1]
         self.dt = p.dt
         self.steps = s.time_steps(p.dt)
+        if not self.steps:
+            raise ParameterError("task.duration", s.duration, f"must be at least one time step, {p.dt:g} s")
         self.loader = Loader(self.steps, p.dt, s.duration, self.device)
         self.report: Callable[[float], None] = lambda fraction: None
 
@@ -150,20 +163,21 @@ class Classification:
         self.window = max(1, round(s.fano_window / p.dt))
         if self.window > self.steps:
             raise ParameterError("task.fano_window", s.fano_window, f"must be at most {self.steps * p.dt:g} s")
-        try:
+        if not context.data:
+            raise UserError("data is empty: say which data set, for example data=auto")
+        with under("data"):
             self.data = open_dataset(progress=context.progress, **context.data)
-        except ParameterError as error:
-            raise ParameterError(f"data.{error.name}", error.value, error.allowed) from None
         self.classes = len(self.data.train.keys)
         if self.data.validation is None:
             self.training, self.validation = self.data.train.split(s.validation_fraction, s.split_seed)
             self.validated = self.data.train
+            if not len(self.training):
+                allowed = f"of {len(self.data.train)} samples of {self.data.name} none is left to train on"
+                raise ParameterError("task.validation_fraction", s.validation_fraction, allowed)
         else:
             self.validated = self.data.validation
             self.training, self.validation = np.arange(len(self.data.train)), np.arange(len(self.validated))
         self.test = np.arange(len(self.data.test))
-        if not len(self.training):
-            raise UserError(f"{self.data.name} has {len(self.data.train)} training sample: none is left to train on")
         for name, indices in (("training", self.training), ("test", self.test)):
             wanted = getattr(s, f"{name}_samples")
             if wanted is not None and wanted > len(indices):
@@ -174,9 +188,11 @@ class Classification:
         self.test = self.test[: s.test_samples]
         if not 0 <= s.fano_sample < len(self.test):
             raise ParameterError("task.fano_sample", s.fano_sample, f"must be from 0 to {len(self.test) - 1}")
-        self.network = network(self.data.train.channels, self.classes)
-        s.initialise(self.network, self.seed)
-        self.optimiser = make_optimiser(s.optimiser, self.network.parameters(), s.learning_rate)
+        with under("task"):
+            self.network = network(self.data.train.channels, self.classes)
+            self.optimiser = make_optimiser(s.optimiser, self.network.parameters(), s.learning_rate)
+        with under("neuron"):
+            s.initialise(self.network, self.seed)
         self.done = _Sums()
         self.best: dict | None = self._weights_of(epoch=0, accuracy=-1.0)  # in validation; None: not known
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgtheory.errors import ParameterError
+from sgtheory.errors import ParameterError, under
 from sgtheory.theory import LoopIntegralSettings, build_loop, build_net, differs_from_zero, loop_integral
 
 log = logging.getLogger("sgtheory")
@@ -51,10 +51,8 @@ class LoopIntegral:
             raise ParameterError("trainer.epochs", context.trainer.epochs, "must be 1, as nothing is trained")
         if context.trainer.device != "cpu":
             raise ParameterError("trainer.device", context.trainer.device, "must be cpu for this task")
-        try:
+        with under("task"):
             build_loop(self.settings, build_net(self.settings, self.neuron).n_parameters)
-        except ParameterError as error:
-            raise ParameterError(f"task.{error.name}", error.value, error.allowed) from None
         self.result: dict = {}
 
     def state(self) -> dict:

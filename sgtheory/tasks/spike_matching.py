@@ -11,7 +11,7 @@ import torch
 
 from sgtheory import metrics
 from sgtheory.data import load_target
-from sgtheory.errors import ParameterError, UserError, require_choice, require_positive
+from sgtheory.errors import ParameterError, UserError, require_choice, require_positive, under
 from sgtheory.files import atomic_path, user_path
 from sgtheory.lif import LIF, Noise
 from sgtheory.metrics import PSPKernel
@@ -122,9 +122,10 @@ class SpikeMatching:
         p = self.neuron.parameters
         if p.adaptive and self.settings.output_rule == "likelihood":
             raise ParameterError("task.output_rule", "likelihood", "must be surrogate for neurons that adapt")
-        kernel = PSPKernel.sampled(
-            p.tau_mem, p.tau_syn, p.dt, len(inputs), self.settings.kernel_endpoint, self.settings.eps0
-        )
+        with under("neuron"):
+            kernel = PSPKernel.sampled(
+                p.tau_mem, p.tau_syn, p.dt, len(inputs), self.settings.kernel_endpoint, self.settings.eps0
+            )
         self.network = TwoLayers(inputs, target, p, kernel, context.trainer.backend, context.trainer.device)
         self.weights = [w.copy() for w in self.initial_weights]
         self.updates: dict[str, list[np.ndarray]] = {}
@@ -132,7 +133,8 @@ class SpikeMatching:
     def _generated(self) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
         """Input and target [time, neuron] and initial weights that the settings and the seed give."""
         s, p = self.settings, self.neuron.parameters
-        picture = load_target(**vars(s.target))
+        with under("task.target"):
+            picture = load_target(**vars(s.target))
         target = np.ascontiguousarray(picture.T, dtype=np.uint8)
         if s.input_rate * p.dt > 1:
             raise ParameterError("task.input_rate", s.input_rate, f"must be at most 1 / dt = {1 / p.dt:g} Hz")

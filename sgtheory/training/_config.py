@@ -23,7 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sgtheory import __version__
 from sgtheory.command import one_sentence
 from sgtheory.data import identify_dataset
-from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive, require_word
+from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive, require_word, under
 from sgtheory.files import user_path
 from sgtheory.lif import BACKENDS, cuda_available
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
@@ -101,12 +101,10 @@ def _settings(cls: type, config: DictConfig, key: str):
     """A settings dataclass from its section of the configuration, types checked, ``_target_`` entries built."""
     plain = OmegaConf.create({k: v for k, v in config.items() if k != "_target_"})
     try:
-        settings = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), plain))
-    except ParameterError as error:
-        raise ParameterError(f"{key}.{error.name}", error.value, error.allowed) from None
+        with under(key):
+            return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), plain))
     except OmegaConfBaseException as error:
         raise UserError(f"{key}: {one_sentence(error)}") from None
-    return settings
 
 
 def build(node: Mapping, key: str, *kinds: type):
@@ -129,9 +127,10 @@ def build(node: Mapping, key: str, *kinds: type):
         if isinstance(value, Mapping) and "_target_" in value:
             arguments[name] = build(value, f"{key}.{name}", EscapeFunction, SurrogateDerivative)
     try:
-        return cls(**arguments)
-    except ParameterError as error:
-        raise ParameterError(f"{key}.{error.name}", error.value, error.allowed) from None
+        with under(key):
+            return cls(**arguments)
+    except ParameterError:
+        raise
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
     except Exception as error:  # the class may be the user's own
@@ -283,10 +282,8 @@ def identity(config: DictConfig) -> dict:
     parts["trainer"]["device"] = choose_device(config)[0]
     parts["version"] = __version__
     if parts["data"]:
-        try:
+        with under("data"):
             parts["data"] = identify_dataset(**parts["data"])
-        except ParameterError as error:
-            raise ParameterError(f"data.{error.name}", error.value, error.allowed) from None
     files = {}
     for section, name in ((parts["task"].get("target"), "image"), (parts["task"], "replay")):
         if isinstance(section, dict) and isinstance(section.get(name), str):

@@ -10,7 +10,14 @@ import pytest
 pytest.importorskip("espeakng_loader", reason="espeakng-loader is not installed")
 soundfile = pytest.importorskip("soundfile", reason="soundfile is not installed")
 
-from sgtheory.data import InnerEar, load_shd, open_dataset, recordings_to_spikes, spoken_digits  # noqa: E402
+from sgtheory.data import (  # noqa: E402
+    InnerEar,
+    identify_dataset,
+    load_shd,
+    open_dataset,
+    recordings_to_spikes,
+    spoken_digits,
+)
 from sgtheory.data import _spoken_digits as module  # noqa: E402
 from sgtheory.data._espeak import Utterance, synthesise  # noqa: E402
 from sgtheory.data._shd import SHD_KEYS  # noqa: E402
@@ -182,6 +189,9 @@ def test_auto_is_shd_if_both_files_are_there(made, tmp_path):
         assert len(data.train) == 12
         assert len(data.test) == 6
         assert data.name == "spoken digits (synthetic)"  # what the file says that it is
+    for function in (open_dataset, identify_dataset):
+        with pytest.raises(ParameterError, match="^train = 12: is not a setting of SHD, which data=auto takes"):
+            function("auto", tmp_path, train=12)
     (tmp_path / "shd/shd_test.h5").unlink()
     with pytest.raises(UserError, match=r"fetch_data\.py shd"):
         open_dataset("shd", tmp_path)

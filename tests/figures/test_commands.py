@@ -146,6 +146,10 @@ MISTAKES = [
     (("figure=fig2",), "which figure"),
     (("surrogate.beta=5",), "surrogate.beta=5 changes nothing"),
     (("records=reference",), "records=reference changes nothing: fig1 follows from figure.*"),
+    (("seed=9", "experiment=fig7", "records=reference"), "seed=9 changes nothing: the runs in records=reference"),
+    (("trainer.epochs=9", "experiment=fig7", "records=runs"), "trainer.epochs=9 changes nothing: the runs in"),
+    (("experiment=fig1,fig2",), "one value"),
+    (("figure.axis=surrogate.beta,seed", "experiment=figE3"), "figE3 needs one value for every setting figure.*"),
     (("experiment=fig99",), "fig99"),
     (("experiment=none",), "which figure"),
 ]
