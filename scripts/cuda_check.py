@@ -68,6 +68,10 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), help="only these")
     options = parser.parse_args()
+    if not 0 < options.minutes < float("inf"):
+        parser.error(f"--minutes {options.minutes:g} must be a finite number above 0")
+    if not options.json.parent.is_dir() or options.json.is_dir():
+        parser.error(f"--json {options.json} is not a file in a folder that is there")
     ends = time.monotonic() + 60 * options.minutes
     results = {"finished": False, "quick": options.quick, "steps": []}
 
@@ -76,8 +80,8 @@ def main() -> int:
 
     for name in dict.fromkeys(["machine", *options.steps]):
         left = ends - time.monotonic()
-        if left > 0:
-            step = run_step(name, min(STEPS[name] * options.minutes / 10, left), options.quick)
+        if left > 0 or name == "machine":
+            step = run_step(name, min(STEPS[name] * options.minutes / 10, max(left, 0)), options.quick)
         else:
             step = {"step": name, "verdict": "skipped", "what": "the time is over", "numbers": {}, "seconds": 0.0}
         if step["verdict"] == "no gpu":

@@ -175,6 +175,8 @@ MISTAKES = [
     ("neuron.delay=3", "neuron.delay = 3: must be one of 0, 1"),
     ("neuron.adaptation=-1", "neuron.adaptation = -1"),
     ("neuron.adaptation=0.5", "task.output_rule = 'likelihood': must be surrogate for neurons that adapt"),
+    ("neuron.reset_gradient=attached", "task.output_rule = 'likelihood': must be surrogate for neuron.reset_gradient"),
+    ("task.loss=van_rossum", "task.output_rule = 'likelihood': must be surrogate for task.loss=van_rossum"),
     ("task.hidden=many", "hidden"),
     ("task.hidden=0", "task.hidden = 0"),
     ("task.trials=-2", "task.trials = -2"),
@@ -264,14 +266,15 @@ def numbers_in(section, prefix):
 @pytest.mark.parametrize("task", [("task=spike_matching",), ("task=classification", *TINY), ("task=loop_integral",)])
 def test_what_is_out_of_range_is_named_by_a_full_key(task):
     """For every setting: -1, 0, NaN or something huge is taken, or the message begins with a key that there is."""
-    given = OmegaConf.to_container(composed(*task, "trainer.epochs=1"), resolve=True)
+    config = composed(*task, "trainer.epochs=1")
+    given = OmegaConf.to_container(config, resolve=True)
     settings = dict(item for section in ("task", "neuron", "data") for item in numbers_in(given[section], section))
     refused = set()
     for key, value in settings.items():
         wrong = [[bad] * len(value) for bad in (-1, 0, 1000)] if isinstance(value, list) else [-1, 0, "nan", 1e20]
         for bad in wrong:
             try:
-                prepare(composed(*task, "trainer.epochs=1", f"{key}={bad}"))
+                prepare(OmegaConf.merge(config, OmegaConf.from_dotlist([f"{key}={bad}"])))
             except UserError as error:
                 refused.add(key)
                 section, _, name = key.partition(".")

@@ -30,6 +30,31 @@ def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_little_time_does_not_hide_that_there_is_no_gpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    command = [sys.executable, str(SCRIPTS / "cuda_check.py"), "--minutes", "1e-9"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stdout.startswith("There is no GPU to check: ")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--minutes", "0"), "--minutes 0 must be a finite number above 0"),
+        (("--minutes", "nan"), "--minutes nan must be a finite number above 0"),
+        (("--json", "no/such.json"), "--json no/such.json is not a file in a folder that is there"),
+    ],
+)
+def test_what_cannot_be_done_is_said_at_once(arguments, said, tmp_path):
+    command = [sys.executable, str(SCRIPTS / "cuda_check.py"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].endswith(said)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("code", "what"),
     [

@@ -6,11 +6,12 @@ from sgtheory.data._inner_ear import BasilarMembrane, BushyCell, HairCell, Inner
 from sgtheory.data._picture import floyd_steinberg, load_target
 from sgtheory.data._randman import randman
 from sgtheory.data._recordings import recordings_to_spikes
-from sgtheory.data._shd import SHD_MD5, SpikeDataset, load_shd, write_shd
+from sgtheory.data._shd import SHD_FILES, SHD_MD5, SpikeDataset, load_shd, write_shd
 from sgtheory.data._spoken_digits import spoken_digits
 
 __all__ = [
     "DATASETS",
+    "SHD_FILES",
     "SHD_MD5",
     "BasilarMembrane",
     "BushyCell",

@@ -120,8 +120,15 @@ class SpikeMatching:
         self.escape, self.other_escape = pair if self.neuron.mode == "escape_noise" else pair[::-1]
         inputs, target, self.initial_weights = self._replayed() if self.settings.replay else self._generated()
         p = self.neuron.parameters
-        if p.adaptive and self.settings.output_rule == "likelihood":
-            raise ParameterError("task.output_rule", "likelihood", "must be surrogate for neurons that adapt")
+        if self.settings.output_rule == "likelihood":
+            without = {
+                "neurons that adapt": p.adaptive,
+                "neuron.reset_gradient=attached": p.reset_gradient == "attached",
+                "task.loss=van_rossum": self.settings.loss == "van_rossum",
+            }
+            for what, given in without.items():
+                if given:
+                    raise ParameterError("task.output_rule", "likelihood", f"must be surrogate for {what}")
         with under("neuron"):
             kernel = PSPKernel.sampled(
                 p.tau_mem, p.tau_syn, p.dt, len(inputs), self.settings.kernel_endpoint, self.settings.eps0

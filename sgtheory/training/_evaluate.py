@@ -7,10 +7,11 @@ import pandas as pd
 import torch
 from omegaconf import OmegaConf
 
+from sgtheory.data import SHD_FILES
 from sgtheory.errors import UserError
 from sgtheory.files import atomic_path
 from sgtheory.reading import read_numbers
-from sgtheory.training._config import choose_device, identity, prepare
+from sgtheory.training._config import choose_device, find_class, identity, prepare
 from sgtheory.training._final_state import WEIGHTS
 from sgtheory.training._records import RASTERS, Records, load_run, read_config
 
@@ -33,8 +34,13 @@ def evaluate(directory: Path, data: dict) -> tuple[pd.DataFrame, dict[str, np.nd
     """
     parts, run = read_config(directory), load_run(directory)
     run.require_trained()
-    made = {} if parts["data"]["name"] in ("shd", "ssc") else {k: v for k, v in parts["data"].items() if k != "version"}
-    config = OmegaConf.create(parts | {"data": {"name": parts["data"]["name"], **made, **data}})
+    if not hasattr(find_class(parts["task"].get("_target_"), "task._target_"), "load_weights"):
+        raise UserError(
+            f"{directory}: weights of {parts['task']['name']} cannot be tested again, only those of networks"
+        )
+    stored = parts["data"].get("name") in SHD_FILES
+    made = {key: value for key, value in parts["data"].items() if key == "name" or not (stored or key == "version")}
+    config = OmegaConf.create(parts | {"data": made | data})
     found = identity(config)["data"]
     if found != parts["data"]:
         raise UserError(
@@ -43,10 +49,6 @@ def evaluate(directory: Path, data: dict) -> tuple[pd.DataFrame, dict[str, np.nd
     if choose_device(config)[0] == "cuda" and not torch.cuda.is_available():
         config.trainer.update({"device": "cpu", "backend": "auto"})
     task, trainer = prepare(config)
-    if not hasattr(task, "load_weights"):
-        raise UserError(
-            f"{directory}: weights of {parts['task']['name']} cannot be tested again, only those of networks"
-        )
     try:
         task.load_weights(read_numbers(directory / WEIGHTS, WEIGHTS))
     except ValueError as error:

@@ -19,7 +19,7 @@ from sgtheory.reading import read_json
 from sgtheory.training._checkpoint import restore_checkpoint, save_checkpoint
 from sgtheory.training._loggers import NoLogger
 from sgtheory.training._progress import EpochProgress, duration
-from sgtheory.training._records import CONFIG, FINISHED, RASTERS, Records, diverged_in
+from sgtheory.training._records import CHECKPOINT, CONFIG, FINISHED, RASTERS, Records, diverged_in
 
 log = logging.getLogger("sgtheory")
 BEFORE_TIME_LIMIT = getattr(signal, "SIGUSR2", None)  # sent by batch systems; Windows does not have it
@@ -111,7 +111,7 @@ def run_task(
 
     Raises:
         UserError: if the directory belongs to another run, or something is no longer a finite number.
-        Interrupted: after SIGINT or SIGTERM, with a checkpoint saved.
+        Interrupted: after SIGINT or SIGTERM, with a checkpoint saved, or the run finished.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -171,10 +171,10 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
 
         if hasattr(task, "report"):
             task.report = report
-        if after and saved is None:
-            record(0, task.start())
+        epoch = start
         try:
-            epoch = start
+            if after and saved is None:
+                record(0, task.start())
             try:
                 for epoch in range(start, epochs):
                     if stop:
@@ -198,8 +198,8 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
             done, outcome, said = epochs, {}, task.summary(rows)
         except Diverged as error:
             if divergence == "error":
-                advice = f"try a smaller learning rate (the last checkpoint is kept in {directory})"
-                raise UserError(f"{name}: {error}: {advice}") from None
+                kept = f" (the last checkpoint is kept in {directory})" if (directory / CHECKPOINT).is_file() else ""
+                raise UserError(f"{name}: {error}: try a smaller learning rate{kept}") from None
             records.save(directory)
             done, outcome, said = epoch, {"diverged": error.found}, f"diverged: {error}"
         seconds = time.monotonic() - began
@@ -207,4 +207,6 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
         if others := unlike_the_lock(SOFTWARE):
             finished["unlike_the_lock"] = others
         write_json(directory / FINISHED, finished)
-    log.info("%s: %d epochs in %s; %s", name, done - start, duration(seconds), said)
+        log.info("%s: %d epochs in %s; %s", name, done - start, duration(seconds), said)
+        if stop:  # of what comes after this run
+            raise Interrupted(stop[0])

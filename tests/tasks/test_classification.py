@@ -243,6 +243,17 @@ def test_a_checkpoint_that_knows_no_best_weights_goes_on_without_them(tmp_path):
     pd.testing.assert_frame_equal(a[~a.metric.str.contains("best")].reset_index(drop=True), b)
 
 
+@pytest.mark.parametrize(
+    "other", [("task=loop_integral", "task.tolerance=1"), ("task=spike_matching", "task.target.steps=30")]
+)
+def test_a_run_without_a_network_to_classify_is_not_tested_again(other, tmp_path):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        start(compose("config", overrides=[*other, "trainer.epochs=1"]), tmp_path / "run")
+    name = other[0].removeprefix("task=")
+    with pytest.raises(UserError, match=f"run: weights of {name} cannot be tested again, only those of networks"):
+        evaluate(tmp_path / "run", {})
+
+
 def test_trained_weights_are_tested_again_to_the_same_bits(tmp_path):
     run(tmp_path / "run", "neuron=escape_noise")
     before = load_run(tmp_path / "run")

@@ -109,6 +109,46 @@ def test_a_run_that_diverges_can_be_a_result(tmp_path, caplog):
     assert "diverged in epoch 7 before, nothing to do" in caplog.text
 
 
+@pytest.mark.parametrize("divergence", ["error", "record"])
+def test_a_network_that_is_not_finite_before_it_is_trained(tmp_path, divergence):
+    class FromTheStart(Counting):
+        def start(self):
+            return [("loss", "", float("inf"))]
+
+    if divergence == "error":
+        with pytest.raises(UserError, match=r"in epoch 0: try a smaller learning rate$"):  # there is no checkpoint
+            run_task(FromTheStart(), 3, tmp_path / "run", {}, 1e9)
+        assert not (tmp_path / "run" / "finished.json").exists()
+    else:
+        run_task(FromTheStart(), 3, tmp_path / "run", {}, 1e9, divergence="record")
+        found = json.loads((tmp_path / "run" / "finished.json").read_text())
+        assert found["diverged"] == {"epoch": 0, "metrics": ["loss"]}
+
+
+@pytest.mark.parametrize("at", ["last epoch", "finish", "save"])
+def test_a_signal_at_the_very_end_is_heard_after_the_run_is_finished(tmp_path, at):
+    """Else a sweep would go on to its next run."""
+    from sgtheory.command import Interrupted
+
+    class Late(Counting):
+        def finish(self, epochs):
+            if at == "finish":
+                os.kill(os.getpid(), signal.SIGINT)
+            return super().finish(epochs)
+
+        def save(self, directory):
+            if at == "save":
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        run_task(Late(stop_at=19 if at == "last epoch" else None), 20, tmp_path / "a" / "run", {}, 1e9)
+    run_task(Counting(), 20, tmp_path / "b" / "run", {}, 1e9)
+    assert (tmp_path / "a" / "run" / "finished.json").is_file()
+    (text, value), (text2, value2) = finished(tmp_path / "a" / "run"), finished(tmp_path / "b" / "run")
+    assert text == text2
+    assert np.array_equal(value, value2)
+
+
 def test_a_directory_of_another_run_is_refused(tmp_path):
     run_task(Counting(), 2, tmp_path / "run", {"beta": 1}, 1e9)
     with pytest.raises(UserError, match="another configuration"):
