@@ -10,7 +10,13 @@ from typing import TypeGuard
 
 import numpy as np
 
-KINDS = {"f": "floating-point numbers", "bu": "uint8 or truth values", "biuf": "numbers"}  # of numpy's dtypes
+FLOATS, BYTES = {np.dtype("f4"), np.dtype("f8")}, {np.dtype("u1"), np.dtype("?")}  # what compiled code takes
+INTEGERS = {np.dtype(f"{sign}{size}") for sign in "iu" for size in (1, 2, 4, 8)}
+KINDS = {
+    "f": ("float32 or float64", FLOATS),
+    "bu": ("uint8 or truth values", BYTES),
+    "biuf": ("whole numbers, truth values, float32 or float64", FLOATS | BYTES | INTEGERS),
+}
 
 
 class UserError(Exception):
@@ -93,9 +99,10 @@ def require_kind(kind: type, **parameters: object) -> None:
 def require_array(axes: int, kinds: str, **arrays: object) -> None:
     """Raise :class:`ParameterError` for the first that is no numpy array of so many axes and of one of these kinds."""
     for name, array in arrays.items():
-        if not isinstance(array, np.ndarray) or array.ndim != axes or array.dtype.kind not in kinds:
+        what, dtypes = KINDS[kinds]
+        if not isinstance(array, np.ndarray) or array.ndim != axes or array.dtype not in dtypes:
             given = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else type(array)
-            raise ParameterError(name, given, f"must be a numpy array with {axes} axes of {KINDS[kinds]}")
+            raise ParameterError(name, given, f"must be a numpy array with {axes} axes of {what}")
 
 
 def convert(instance: object, kind: type, *names: str) -> None:

@@ -1,7 +1,8 @@
 """Distances between spike trains, Fano factors, rates and inter-spike intervals.
 
-Spike trains are arrays of 0 and 1, of any type of finite numbers, whose last two axes are [time, neuron]. Anything else
-is refused with a :class:`sgtheory.errors.ParameterError`.
+Spike trains are arrays of 0 and 1, of any type of numbers, whose last two axes are [time, neuron]. Anything else is
+refused with a :class:`sgtheory.errors.ParameterError`; only :func:`van_rossum_distance` also takes other finite
+numbers, such as means over trials.
 """
 
 import math
@@ -71,14 +72,19 @@ class PSPKernel:
         return self.eps0 * (np.exp(-t / self.tau_mem) - np.exp(-t / self.tau_syn))
 
 
-def _trains(name: str, spikes: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    """``spikes`` as an array of a type that compiled code knows, with as many axes as one of ``axes``."""
+def _trains(name: str, spikes: np.ndarray, axes: tuple[int, ...], means: bool = False) -> np.ndarray:
+    """``spikes`` as an array of a type that compiled code knows, with as many axes as one of ``axes``.
+
+    They are 0 and 1, or with ``means`` any finite numbers.
+    """
     array = np.asarray(spikes)
     if array.dtype.kind not in "biuf" or array.ndim not in axes:
         allowed = f"must be an array of numbers with {' or '.join(map(str, axes))} axes, the last two [time, neuron]"
         raise ParameterError(name, f"{array.dtype} {list(array.shape)}", allowed)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ParameterError(name, "NaN or infinity", "must be finite")
+    if not means and (wrong := (array != 0) & (array != 1)).any():
+        raise ParameterError(name, array[wrong][0].item(), "must be spikes, 0 or 1")
     kinds = {"b": np.uint8, "f": np.float32 if array.itemsize < 4 else np.float64 if array.itemsize > 8 else None}
     return array.astype(kinds.get(array.dtype.kind) or array.dtype, copy=False)
 
@@ -96,7 +102,7 @@ def l2_distance(spikes: np.ndarray, target: np.ndarray) -> np.ndarray:
     Raises:
         ParameterError: if they do not have the same times and neurons.
     """
-    spikes, target = _with_target(spikes, target, (2, 3, 4, 5))
+    spikes, target = _with_target(spikes, target, (2, 3, 4, 5), means=False)
     if not target.shape[-1]:
         return np.full(spikes.shape[:-2], math.nan)
     return 0.5 * np.count_nonzero(spikes != target, axis=(-2, -1)) / target.shape[-1]
@@ -106,7 +112,7 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
     """Eq 25: mean over neurons of 1/2 sum_n (alpha * (S - target))[n]^2, alpha the PSP kernel.
 
     Args:
-        spikes: [trial, time, neuron].
+        spikes: or means of spikes, [trial, time, neuron].
         target: [time, neuron].
         kernel: see :class:`PSPKernel`.
 
@@ -120,7 +126,7 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
     normalised to 1 for a single spike: with tau_syn -> 0 the value here is eps0^2 D^2 / (2 (exp(2 step / tau_mem) - 1))
     for one neuron.
     """
-    spikes, target = _with_target(spikes, target, (3,))
+    spikes, target = _with_target(spikes, target, (3,), means=True)
     distances = np.empty(len(spikes))
     dtype = np.result_type(spikes, target)
     trains = spikes.astype(dtype, copy=False), target.astype(dtype)
@@ -128,8 +134,8 @@ def van_rossum_distance(spikes: np.ndarray, target: np.ndarray, kernel: PSPKerne
     return distances
 
 
-def _with_target(spikes: np.ndarray, target: np.ndarray, axes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    spikes, target = _trains("spikes", spikes, axes), _trains("target", target, (2,))
+def _with_target(spikes, target, axes: tuple[int, ...], means: bool) -> tuple[np.ndarray, np.ndarray]:
+    spikes, target = _trains("spikes", spikes, axes, means), _trains("target", target, (2,), means)
     if spikes.shape[-2:] != target.shape:
         allowed = f"must be [time, neuron] like spikes, which are {list(spikes.shape)}"
         raise ParameterError("target", list(target.shape), allowed)

@@ -167,6 +167,12 @@ def test_what_is_no_spike_train_is_refused(name, wrong):
         METRICS[name](wrong)
 
 
+@pytest.mark.parametrize("name", [name for name in METRICS if name != "van Rossum"])
+def test_means_are_not_taken_for_spikes(name):
+    with pytest.raises(ParameterError, match=r"(spikes|target) = 0\.5: must be spikes, 0 or 1"):
+        METRICS[name](np.full((2, 3, 4), 0.5))
+
+
 def test_a_target_between_0_and_1_is_not_cut_off():
     half = np.full((20, 2), 0.5)
     kernel = PSPKernel(10e-3, 5e-3, 1e-3)

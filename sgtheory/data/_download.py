@@ -165,8 +165,8 @@ def fetch_shd(
 ) -> list[Path]:
     """Fetch the files of SHD (155 MB) or SSC (about 2 GB) into ``directory`` and check their MD5 sums.
 
-    A file that is there already, packed or not, is kept. Of each server the ``.gz``, the ``.zip`` and the unpacked
-    file are tried in turn, then the next server.
+    A file that is there already and has one of these sums is kept; of SSC there are none for unpacked files. Of each
+    server the ``.gz``, the ``.zip`` and the unpacked file are tried in turn, then the next server.
 
     Args:
         directory: is made if needed.
@@ -194,10 +194,10 @@ def fetch_shd(
 def _present(directory: Path, name: str, sums: Mapping[str, str]) -> Path | None:
     for path in (directory / f"{name}{suffix}" for suffix in ("", *SHD_SUFFIXES)):
         if path.exists():
-            if md5(path) != sums.get(path.name):
+            if md5(path) != (expected := sums.get(path.name)):
+                known = "its MD5 sum is not that" if expected else "there is no MD5 sum to check it by"
                 raise UserError(
-                    f"{path} is there, but its MD5 sum is not that of the file of {name[:3].upper()}: "
-                    "remove it or name another folder"
+                    f"{path} is there, but {known} of the file of {name[:3].upper()}: remove it or name another folder"
                 )
             return path
     return None

@@ -73,7 +73,7 @@ def lif(
         backend: ``"reference"`` (plain PyTorch, the definition), ``"cpu"`` (compiled), ``"cuda"`` (Triton, float32), or
             ``"auto"``: the fastest one that is there for the device and type of ``inputs``. On a GPU that is the
             reference for float64, and with a warning for a layer that is too large for the kernels.
-        potential: whether U is returned; without it a layer takes less time and memory.
+        potential: whether U is returned; without it a layer without recurrence takes less time and memory.
         state: where to start from, ``State()`` at the beginning of a sequence that is computed in pieces.
 
     Returns:
@@ -239,6 +239,8 @@ def require_finite(name: str, weight: torch.Tensor) -> None:
 def _check_recurrent(inputs: torch.Tensor, recurrent: torch.Tensor) -> None:
     require_kind(torch.Tensor, recurrent=recurrent)
     neurons = inputs.shape[2]
+    if not inputs.shape[2:].numel():
+        raise ParameterError("recurrent", list(recurrent.shape), "must be None where there are no neurons")
     dense, kernel = inputs.ndim == 3, recurrent.shape[-1] if recurrent.ndim else 0
     expected = [neurons, neurons] if dense else [neurons, neurons, kernel]
     if list(recurrent.shape) != expected or recurrent.dtype != inputs.dtype or not (dense or kernel % 2):

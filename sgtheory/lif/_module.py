@@ -49,7 +49,7 @@ class LIF(torch.nn.Module):
 
     Raises:
         ParameterError: for a recurrent kernel that does not fit, tensors of another size, a threshold or adaptation
-            that is not positive and to be learnt, or noise that names samples.
+            that is not positive and to be learnt, or noise that names samples or a draw of evaluation.
     """
 
     def __init__(
@@ -85,18 +85,22 @@ class LIF(torch.nn.Module):
             raise ParameterError("recurrent", recurrent, "must be None, 1 for a dense layer, or an odd kernel length")
         if noise is not None and noise.samples is not None:
             raise ParameterError("noise", noise, "must name no samples here: batches differ")
+        if noise is not None and noise.draw >= EVALUATION:
+            raise ParameterError("noise.draw", noise.draw, "must be below 2**31: from there on evaluation draws")
         self.surrogate, self.escape, self.backend = surrogate, escape, backend
         self.kernel, self.stride, self.padding = kernel, stride, padding
         self.weight = self._drawn(post, pre, *(() if kernel is None else (kernel,)))
         self.recurrent: torch.nn.Parameter | None = None
         if recurrent is not None:
             self.recurrent = self._drawn(post, post, *(() if kernel is None else (recurrent,)))
-        self._given, self._learnt = parameters, tuple(name for name in parameters.MAY_DIFFER if name in learn)
+        # without gradients, which a deep copy refuses: they go to what is learnt
+        own = {name: value.detach().clone() for name, value in parameters.tensors.items()}
+        self._given, self._learnt = replace(parameters, **own), tuple(n for n in parameters.MAY_DIFFER if n in learn)
         for name in self._learnt:
             start = torch.as_tensor(getattr(parameters, name), dtype=self.weight.dtype).detach()
             self.register_parameter(f"log_{name}", torch.nn.Parameter(start.log().expand(post).clone()))
         for name in self._fixed:
-            self.register_buffer(name, parameters.tensors[name].detach().clone())
+            self.register_buffer(name, own[name].clone())
         words = torch.randint(2**32, (2,)).tolist()  # drawn in any case: other weights do not depend on it
         self._noise = Noise(*words) if noise is None else noise
         self._evaluations = 0

@@ -55,6 +55,6 @@ class State:
         return found
 
     def after(self, steps: int, values: list[torch.Tensor]) -> "State":
-        """The state ``steps`` steps later."""
-        found = {name: value.detach() for name, value in zip(VALUES, values, strict=True)}
+        """The state ``steps`` steps later; it keeps what it is given from later changes of the inputs."""
+        found = {name: value.detach().clone() for name, value in zip(VALUES, values, strict=True)}
         return replace(self, **found, step=self.step + steps)

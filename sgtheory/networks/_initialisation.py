@@ -38,11 +38,12 @@ def psp_energy(parameters: LIFParameters) -> float:
     The sum over the steps of the simulation (Eqs 18, 19), where :func:`fluctuation_driven_std` has the integral.
 
     Raises:
-        ParameterError: if the sum would have more than 10^8 steps.
+        ParameterError: if the sum would have more than 10^8 steps, or neurons differ.
 
     >>> round(psp_energy(LIFParameters(tau_mem=20e-3, tau_syn=10e-3, dt=2e-3)), 6)
     0.002036
     """
+    parameters.require_numbers("the initialisation of weights")
     a_m, a_s = parameters.membrane_decay, parameters.synaptic_decay
     longest = max(parameters.tau_mem, parameters.tau_syn)
     if 20 * longest / parameters.dt > MOST_STEPS:

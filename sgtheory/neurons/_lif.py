@@ -98,6 +98,11 @@ class LIFParameters:
                 given = f"{list(value.shape)} on {value.device}"
                 raise ParameterError(of + name, given, f"must be one number or [{number}], on {device}")
 
+    def require_numbers(self, who: str) -> None:
+        """Raise :class:`ParameterError` for the first tensor, as ``who`` takes one number for all neurons."""
+        for name, value in self.tensors.items():
+            raise ParameterError(name, list(value.shape), f"must be a number for {who}, not a tensor")
+
     @property
     def adaptive(self) -> bool:
         """Whether spikes raise the threshold."""

@@ -38,7 +38,7 @@ class LIFNet(BernoulliNet):
 
     Raises:
         ParameterError: if there are fewer than two sizes, if a size or ``steps`` is not a positive whole number, or if
-            neurons adapt.
+            neurons adapt or differ.
     """
 
     sizes: tuple[int, ...]
@@ -51,6 +51,7 @@ class LIFNet(BernoulliNet):
     def __post_init__(self):
         require_sizes(sizes=self.sizes)
         require_count(steps=self.steps)
+        self.neurons.require_numbers("a LIFNet")
         self.neurons.require_no_adaptation("a LIFNet")
 
     @property

@@ -138,8 +138,8 @@ def build_loop(settings: LoopIntegralSettings, n_parameters: int) -> Loop:
     except (TypeError, ValueError, RuntimeError):
         allowed = f"must be a finite number or a list of {n_parameters} finite numbers, one for each parameter"
         raise ParameterError("centre", settings.centre, allowed) from None
-    rng = torch.Generator().manual_seed(settings.net_seed)
-    noise = torch.randn(n_parameters, generator=rng, dtype=torch.float64)
+    # of another generator than the inputs, which from one seed would be the same numbers
+    noise = torch.from_numpy(np.random.default_rng(settings.net_seed).standard_normal(n_parameters))
     return Loop.in_random_plane(centre + settings.centre_sd * noise, settings.radius, settings.plane_seed)
 
 

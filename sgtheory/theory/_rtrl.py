@@ -68,9 +68,10 @@ def real_time_recurrent_learning(
         thresholds: random thresholds q, S[n] = [U[n] - theta > q[n]], [time, neurons]; 0 (deterministic) by default.
 
     Raises:
-        ParameterError: if an array is not float64, its shape does not fit the others, or neurons adapt.
+        ParameterError: if an array is not float64, its shape does not fit the others, or neurons adapt or differ.
     """
     _require_layer(input_spikes, input_weights, recurrent_weights)
+    parameters.require_numbers("the recursion forward in time")
     parameters.require_no_adaptation("the recursion forward in time")
     if thresholds is not None:
         require_tensor(len(input_spikes), len(recurrent_weights), thresholds=thresholds)

@@ -58,6 +58,7 @@ def _require_times(**times):
 def _require_network(input_times, input_channels, input_weights, recurrent_weights, parameters):
     """Raise :class:`ParameterError` if what describes a network does not fit together."""
     require_kind(LIFParameters, parameters=parameters)
+    parameters.require_numbers("exact spike times")
     parameters.require_no_adaptation("exact spike times")
     _require_times(input_times=input_times)
     require_array(2, "f", input_weights=input_weights, recurrent_weights=recurrent_weights)
@@ -79,8 +80,8 @@ def _require_network(input_times, input_channels, input_weights, recurrent_weigh
 def synaptic_kernel(s: np.ndarray, parameters: LIFParameters) -> np.ndarray:
     """psi(s): the potential at a time ``s`` (s) after a unit jump of the current, zero before."""
     s = np.maximum(s, 0.0)
-    rate = 1 / parameters.tau_mem - 1 / parameters.tau_syn
-    return s / parameters.tau_mem * np.exp(-s / parameters.tau_mem) * _ratio(np.expm1, s * rate)
+    slow, fast = max(parameters.tau_mem, parameters.tau_syn), min(parameters.tau_mem, parameters.tau_syn)
+    return s / parameters.tau_mem * np.exp(-s / slow) * _ratio(np.expm1, s * (1 / slow - 1 / fast))
 
 
 def _synaptic_kernel_slope(s, parameters):
@@ -230,9 +231,10 @@ def psp_overlap(s: np.ndarray, t: np.ndarray, parameters: LIFParameters) -> tupl
         [n, m] (s) and [n, m].
 
     Raises:
-        ParameterError: if a firing time is not finite, or the time constants are equal.
+        ParameterError: if a firing time is not finite, neurons differ, or the time constants are equal.
     """
     _require_times(s=s, t=t)
+    parameters.require_numbers("the overlap of potentials")
     slow, fast = parameters.tau_mem, parameters.tau_syn
     if slow == fast:
         raise ParameterError("tau_syn", fast, "must differ from tau_mem, else the kernel vanishes")

@@ -209,6 +209,8 @@ def test_speech_commands_are_three_files(server, tmp_path, shd):
     with pytest.raises(DownloadError, match=r"ssc_train.h5 could not be downloaded .*HTTP 404"):
         fetch_shd(tmp_path / "official", [server.url], name="ssc", **FAST)
     assert server.requests[-1][0] == "/ssc_train.h5.zip"  # the one form whose sum is known
+    with pytest.raises(UserError, match=r"ssc_train\.h5 is there, but there is no MD5 sum to check it by of the file"):
+        fetch_shd(tmp_path, [server.url], name="ssc", **FAST)
 
 
 def test_the_mirror_is_used_and_gets_only_what_is_missing(server, tmp_path, shd):

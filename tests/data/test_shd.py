@@ -287,6 +287,9 @@ def test_split_has_the_sizes_of_the_paper_and_depends_on_the_seed_alone():
     np.testing.assert_array_equal(train, data.split(0.1, seed=1)[0])
     assert not np.array_equal(validation, data.split(0.1, seed=2)[1])
     assert len(data.split(0, seed=1)[1]) == 0
+    for samples, fraction, put_aside in ((10, 0.9, 9), (30, 0.1, 3), (8, 0.1, 1), (3, 0.5, 2)):
+        few = SpikeDataset.from_samples([empty] * samples, [empty] * samples, [0] * samples, ["a"], "x")
+        assert [len(part) for part in few.split(fraction, seed=1)] == [samples - put_aside, put_aside]
     with pytest.raises(ParameterError, match="fraction"):
         data.split(1.0, seed=1)
 

@@ -190,7 +190,7 @@ def test_auto_is_shd_if_both_files_are_there(made, tmp_path):
         assert len(data.test) == 6
         assert data.name == "spoken digits (synthetic)"  # what the file says that it is
     for function in (open_dataset, identify_dataset):
-        with pytest.raises(ParameterError, match="^train = 12: is not a setting of SHD, which data=auto takes"):
+        with pytest.raises(ParameterError, match=r"^train = 12: is not a setting of SHD, which data=auto takes"):
             function("auto", tmp_path, train=12)
     (tmp_path / "shd/shd_test.h5").unlink()
     with pytest.raises(UserError, match=r"fetch_data\.py shd"):

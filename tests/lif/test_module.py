@@ -24,6 +24,22 @@ def two_layers(seed=0):
     return torch.nn.Sequential(*layers)
 
 
+@pytest.mark.parametrize("learn", [(), ("tau_mem",)])
+def test_a_layer_of_tensors_with_gradients_is_copied_and_saved(learn):
+    tau = torch.full((6,), 9e-3, requires_grad=True)
+    layer = LIF(10, 6, LIFParameters(tau, 5e-3, 1e-3), SuperSpike(), learn=learn)
+    again = copy.deepcopy(layer)
+    assert torch.equal(again(INPUTS), layer(INPUTS))
+    with torch.no_grad():
+        tau.fill_(1e-3)  # the layer has its own
+    assert torch.equal(again(INPUTS), layer(INPUTS))
+
+
+def test_draws_of_evaluation_are_not_taken_for_training():
+    with pytest.raises(ParameterError, match=r"noise\.draw = 2147483648: must be below 2\*\*31"):
+        LIF(10, 6, NEURON, SuperSpike(), ESCAPE, noise=Noise(1, draw=2**31))
+
+
 @pytest.mark.parametrize("options", [{}, {"recurrent": 1}, {"kernel": 5, "stride": 2, "padding": 1, "recurrent": 3}])
 def test_the_module_learns_a_rate(options):
     torch.manual_seed(0)

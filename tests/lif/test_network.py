@@ -127,6 +127,25 @@ def test_threads_and_memory_options_do_not_change_a_bit():
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+def test_what_is_computed_again_is_not_computed_from_something_else():
+    """Inputs of one channel are read where they are in the backward pass, too; samples of the noise are copied."""
+    arguments, _ = network(escape=SigmoidEscape(10.0))
+    potentials, _ = spiking_network(*arguments, Noise(3), backend="cpu", recompute=True)
+    arguments[0].zero_()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        potentials.sum().backward()
+    gradients = []
+    for change in (False, True):
+        arguments, leaves = network(escape=SigmoidEscape(10.0))
+        samples = torch.arange(10)
+        potentials, _ = spiking_network(*arguments, Noise(3, samples=samples), backend="cpu", recompute=True)
+        if change:
+            samples += 5
+        potentials.sum().backward()
+        gradients.append([leaf.grad for leaf in leaves])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
 def test_a_sample_does_not_depend_on_its_batch():
     (inputs, *rest), _ = network(escape=SigmoidEscape(10.0))
     with torch.no_grad():

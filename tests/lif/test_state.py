@@ -100,6 +100,20 @@ def test_readouts_go_on(delay):
     assert torch.equal(torch.cat(found, dim=1), leaky_readout(inputs, parameters, 0.3))
 
 
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_state_is_not_changed_with_the_inputs(kind, backend):
+    inputs, (neuron, *rest) = case(kind, "next", 1, Step())
+    inputs = inputs + 0.1
+    states = [lif(inputs, neuron, *rest, backend=backend, state=State())[2]]
+    if inputs.ndim == 3:
+        states.append(leaky_readout(inputs, neuron, state=State(), backend=backend)[1])
+    before = [state.arriving.clone() for state in states]
+    inputs.zero_()
+    assert all(torch.equal(state.arriving, was) for state, was in zip(states, before, strict=True))
+    assert all(was.abs().max() > 0 for was in before)
+
+
 def network(delay):
     generator = torch.Generator().manual_seed(0)
     parameters = LIFParameters(20e-3, 10e-3, 2e-3, reset_gradient="attached", delay=delay)

@@ -20,8 +20,11 @@ from sgtheory.lif import (
     weight_gradient,
     weighted_spikes,
 )
+from sgtheory.networks import psp_energy, recurrent_fluctuation_driven_std
 from sgtheory.neurons import LIFParameters, SigmoidEscape, Step, SuperSpike
+from sgtheory.theory import LIFNet, simulate_events
 
+DIFFERING = LIFParameters(tau_mem=torch.tensor([1e-2, 2e-2]))
 NEURON, SURROGATE = LIFParameters(), SuperSpike(10.0)
 INPUTS = torch.rand(2, 5, 4, generator=torch.Generator().manual_seed(0))
 WRONG = {
@@ -42,6 +45,18 @@ WRONG = {
     "samples bool": lambda: lif(
         INPUTS, NEURON, SURROGATE, SigmoidEscape(5.0), Noise(1, samples=torch.tensor([True, False]))
     ),
+    "no neurons": lambda: lif(torch.empty(2, 5, 0), NEURON, SURROGATE, recurrent=torch.empty(0, 0)),
+    "no channels": lambda: lif(torch.empty(2, 5, 0, 4), NEURON, SURROGATE, recurrent=torch.empty(0, 0, 3)),
+    "no positions": lambda: lif(torch.empty(2, 5, 3, 0), NEURON, SURROGATE, recurrent=torch.empty(3, 3, 3)),
+    "float16 array": lambda: weighted_spikes(np.zeros((1, 2, 3), bool), np.zeros((3, 2), "f2"), np.zeros((1, 2, 2))),
+    "foreign bytes": lambda: weighted_spikes(np.zeros((1, 2, 3), bool), np.zeros((3, 2), ">f4"), np.zeros((1, 2, 2))),
+    "uint16 spikes": lambda: weighted_spikes(np.zeros((1, 2, 3), "u2"), np.zeros((3, 2)), np.zeros((1, 2, 2))),
+    "psp tensor": lambda: psp_energy(DIFFERING),
+    "initialise tensor": lambda: recurrent_fluctuation_driven_std(1.0, 3, 3, 10.0, 0.9, DIFFERING),
+    "events tensor": lambda: simulate_events(
+        np.zeros(1), np.zeros(1, int), np.ones((1, 2)), np.zeros((2, 2)), DIFFERING, 0.1
+    ),
+    "LIFNet tensor": lambda: LIFNet((2, 2), 5, DIFFERING),
     "readout list": lambda: leaky_readout([1.0], NEURON),
     "readout initial str": lambda: leaky_readout(INPUTS, NEURON, "a"),
     "LIF 0": lambda: LIF(0, 3, NEURON, SURROGATE),

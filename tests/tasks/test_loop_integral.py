@@ -101,6 +101,21 @@ def test_a_centre_for_every_parameter():
     assert loop.centre.tolist() == [0, 0.1, 0.2, 0.3, 0.4]
 
 
+@pytest.mark.parametrize("kind", ["perceptron", "stochastic_perceptron", "lif"])
+def test_centre_and_inputs_are_drawn_apart(kind):
+    """From one seed twice they would be the same numbers."""
+    settings = LoopIntegralSettings(kind, [3, 3, 1], centre_sd=1.0, steps=4)
+    net = build_net(settings)
+    drawn = build_loop(settings, net.n_parameters).centre
+    if kind == "lif":
+        uniform = torch.rand(4, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        assert torch.equal(net.inputs, (uniform < 0.1).double())
+        generator = torch.Generator().manual_seed(0)
+        assert not torch.allclose(drawn, torch.randn(12, generator=generator, dtype=torch.float64))
+    else:
+        assert not torch.isclose(drawn[:3], net.x).any()
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [

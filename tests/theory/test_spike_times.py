@@ -17,6 +17,25 @@ NEURON = LIFParameters(tau_mem=10e-3, tau_syn=5e-3)
 DURATION = 0.1
 
 
+@pytest.mark.parametrize(("slow", "fast"), [(10e-3, 1e-3), (20e-3, 19.999e-3)])
+def test_the_kernel_is_finite_however_long_ago_the_spike_was(slow, fast):
+    """And depends on which constant is the membrane's by its gain alone."""
+    s = np.array([0.0, 1e-4, 5e-3, 0.1, 1.0, 100.0])
+    kernel, swapped = (synaptic_kernel(s, LIFParameters(*taus)) for taus in ((slow, fast), (fast, slow)))
+    expected = (np.exp(-s / slow) - np.exp(-s / fast)) * fast / (slow - fast)
+    np.testing.assert_allclose(kernel, expected, rtol=1e-6)
+    np.testing.assert_allclose(swapped * fast, kernel * slow, rtol=1e-12)
+
+
+def test_a_spike_after_a_long_silence_is_not_lost():
+    late = one_neuron(30.0, LIFParameters(tau_mem=1e-3, tau_syn=10e-3))
+    early = simulate_events(**late, duration=0.2)
+    late["input_times"] = np.array([1.0])
+    spikes = simulate_events(**late, duration=1.2)
+    assert len(spikes.times) == len(early.times) > 5
+    np.testing.assert_allclose(spikes.times - 1, early.times, atol=1e-12)
+
+
 def network(seed, parameters=NEURON, channels=6, neurons=5, recurrence=0.8):
     rng = np.random.default_rng(seed)
     times = np.sort(rng.uniform(0, DURATION, 40))

@@ -264,7 +264,8 @@ class NetworkOnCPU:
         self, inputs, layers, weights, recurrent, readout, readout_weight, noise, shapes, numbers, to_numbers, starts
     ):
         dtype, batch = readout_weight.dtype, len(inputs)
-        self.sources = inputs.mT.flatten(2).contiguous().numpy()
+        self.read = inputs.mT.flatten(2).contiguous()  # of one channel: the user's tensor itself
+        self.sources = self.read.numpy()
         channels, positions = shapes[-1]
         units = len(readout_weight)
         *numbers, of_units = numbers
@@ -291,7 +292,7 @@ class NetworkOnCPU:
             start = np.zeros((batch, 4, units), rows.dtype)
             start[:, 0] = readout.initial
         self.readout_start = start
-        self.samples = noise.sample_indices(batch).numpy()
+        self.samples = noise.sample_indices(batch).numpy().copy()  # a backward pass may compute with them again
 
     def run(self, block: slice) -> tuple[Events, list[LayerActivity]]:
         """Events of the input and the activity of every layer for a block of samples."""

@@ -217,7 +217,7 @@ class Network(torch.autograd.Function):
         synapses = weights, recurrent, readout, readout_weight
         network = NetworkOnCPU(inputs, layers, *synapses, noise, shapes, numbers, ctx.to_numbers, starts)
         ctx.network, ctx.shapes, ctx.recurrent = network, shapes, [v is not None for v in recurrent]
-        ctx.save_for_backward(readout_weight, *tensors)
+        ctx.save_for_backward(network.read, readout_weight, *tensors)
         ctx.set_materialize_grads(False)
 
         potentials = np.empty((batch, steps, units), network.readout.weight.dtype)
@@ -248,7 +248,7 @@ class Network(torch.autograd.Function):
         gradient_counts = gradients[: len(ctx.shapes) - 1]
         network = ctx.network
         batch, steps, _ = network.sources.shape
-        weights = ctx.saved_tensors  # complains if they were changed since: the passes read them where they are
+        _, *weights = ctx.saved_tensors  # complains if they were changed since: the passes read them where they are
         if not batch:
             return (None,) * 7 + tuple(None if weight is None else torch.zeros_like(weight) for weight in weights)
         units, dtype = network.readout.weight.shape[1], network.readout.weight.dtype

@@ -224,7 +224,7 @@ def _sum_of_parts(first, last, partial, out):
 def filter_cascade(
     signal: np.ndarray, slow: float, fast: float, gain: float, lag: int, reverse: bool, out: np.ndarray
 ) -> None:
-    """Convolve along time: a step of size 1 gives gain (slow^k - fast^k) / (slow - fast) after lag + k steps.
+    """Convolve along time: an impulse of 1 gives gain (slow^k - fast^k) / (slow - fast) after lag + k steps.
 
     With slow = a_m, fast = a_s, gain = 1 - a_m and lag = 1 this is the potential that a spike leaves in a neuron that
     is never reset (Eqs 18, 19). ``reverse`` runs from the last step to the first: the transposed filter.
