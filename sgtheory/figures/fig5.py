@@ -292,8 +292,8 @@ def _draw_along(upper, lower, numbers):
     for c, colour, integral in zip(numbers["circulations"], SHADES, integrals, strict=False):
         lower.plot(degrees, integral, color=colour, label=f"$β_{{SG}}$ = {c['beta_sg']:g}")
         lower.plot(360, integral[-1], "o", color=colour, clip_on=False)
-        label = f"{c['circulation']:+.4f}"
-        lower.annotate(label, (360, integral[-1]), (5, 0), textcoords="offset points", va="center", fontsize=6.5)
+        label, va = f"{c['circulation']:+.4f}", "bottom" if integral[-1] > 0 else "top"
+        lower.annotate(label, (360, integral[-1]), (5, 0), textcoords="offset points", va=va, fontsize=6.5)
     for each, colour in zip(numbers["smoothed"], SHADES, strict=False):
         angles = np.degrees(np.asarray(each["angles"]))
         label = "smoothed in both passes" if each is numbers["smoothed"][-1] else None
