@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
 
 
 def mean_interval(values, confidence: float = 0.95) -> tuple[float, float]:
@@ -24,13 +24,23 @@ def over_seeds(values) -> str:
 
 
 def no_difference(pairs: list[tuple[float, float]], small: float, wide: float) -> tuple[bool, str]:
-    """Whether none of some differences, each with its error, is one: it is ``small``, or within an error of at most
-    ``wide``. And what would decide it if this does not; empty if it does."""
-    if all(abs(gap) <= max(min(error, wide), small) for gap, error in pairs):
-        return True, "" if all(error <= wide for _, error in pairs) else f"intervals of at most ± {wide:g}"
+    """Whether none of some differences, each with its error, is one: it is ``small`` or within its error, and its
+    interval within ``wide`` on both sides of 0. And what would decide it if this does not; empty if it does."""
+    if all(abs(gap) <= max(error, small) and abs(gap) + error <= wide for gap, error in pairs):
+        return True, ""
     if any(abs(gap) - error > small for gap, error in pairs):
         return False, ""
-    return False, f"narrower intervals; a difference of at most {small:g} would not matter"
+    return False, f"narrower intervals: between -{wide:g} and {wide:g}, or beyond {small:g}"
+
+
+def power_text(error: float, degrees: int) -> str:
+    """Which true difference would be found by a test at 5 %, in four of five repetitions, if the spread is the measured
+    one; ``error`` is the half-width of a 95 % interval with so many degrees of freedom. Empty if there is none."""
+    if not math.isfinite(error):
+        return ""
+    critical = stats.t.ppf(0.975, degrees)
+    shift = optimize.brentq(lambda shift: stats.nct.sf(critical, degrees, shift) - 0.8, 0, 3 * critical)
+    return f"a difference of {error * shift / critical:.2g} would be found in 80 % of repetitions"
 
 
 def median_interval(values, confidence: float = 0.95, resamples: int = 1000) -> tuple[float, float, float]:

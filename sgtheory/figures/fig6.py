@@ -7,7 +7,7 @@ from sgtheory.claims import Claim
 from sgtheory.errors import UserError
 from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, before_and_after, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
-from sgtheory.figures._statistics import mean_interval, over_seeds
+from sgtheory.figures._statistics import mean_interval, no_difference, over_seeds, power_text
 
 LAYERS = ("hidden", "output")
 METRICS = {"l2": "L2 distance", "van_rossum": "van Rossum distance"}
@@ -91,30 +91,31 @@ def _fall(fano: dict) -> tuple[float, float, str]:
 
 
 def _van_rossum_claim(numbers: dict) -> Claim:
-    """C10.2, in three forms: a difference is none if it is small, or within an error narrow enough to count."""
+    """C10.2, in three forms."""
     final = numbers["final"]
     forms, reference = final["van_rossum_forms"], final["van_rossum_matched"]
     size = reference.mean()
     gaps = {FORMS[form]: mean_interval(values - reference) for form, values in forms.items()}
-    none = {name: abs(gap) <= size * max(min(error / size, UNDECIDED), SMALL) for name, (gap, error) in gaps.items()}
-    possible = any(abs(gap) - error <= size * SMALL for gap, error in gaps.values())
-    equal, different = ([name for name in gaps if none[name] == kind] for kind in (True, False))
+    found = {name: no_difference([(gap / size, error / size)], SMALL, UNDECIDED) for name, (gap, error) in gaps.items()}
+    wider = "narrower intervals, from more seeds" * any(wide for _, wide in found.values())
+    equal, different = ([name for name, (none, _) in found.items() if none == kind] for kind in (True, False))
     return Claim(
         "C10.2",
         "In the van Rossum distance there is no difference between the two networks",
         f"deterministic {over_seeds(reference)}; stochastic minus deterministic: "
         + ", ".join(f"{name} {gap:+.3g} ± {error:.2g}" for name, (gap, error) in gaps.items())
         + f" (95 %, {len(reference)} seeds)",
-        f"in one of the three forms a difference within the error, of which at most {100 * UNDECIDED:g} % count, or of"
-        f" at most {100 * SMALL:g} %, of the deterministic distance (read off the authors' curves: 0.11 against 0.15)",
+        f"in one of the three forms a difference within the error or of at most {100 * SMALL:g} %, and an interval"
+        f" between -{100 * UNDECIDED:g} and {100 * UNDECIDED:g} %, of the deterministic distance (read off the"
+        " authors' curves: 0.11 against 0.15)",
         bool(equal),
         decides="; ".join(f"{name} {gap:+.3g} ± {error:.2g}" for name, (gap, error) in gaps.items()),
         qualification=f"only {' and '.join(equal)}, not {' or '.join(different)}" if equal and different else "",
-        undecided="narrower intervals, from more seeds" if possible and not equal else "",
+        undecided="" if equal else wider,
         source="Section 6 and Figure 6 B, preprint: no difference in loss; one trial of one network is drawn there",
         choice="the form; the last epochs of training (task.last_epochs = 40, task.last_trials = 40), the distance of "
         "the mean corrected for their number; what counts as small",
-        power=f"a difference of {gaps[FORMS['van_rossum_without_noise']][1]:.2g} would have been found without noise",
+        power=power_text(gaps[FORMS["van_rossum_without_noise"]][1], len(reference) - 1) + " (without noise)",
         settles="more seeds",
     )
 

@@ -32,7 +32,7 @@ from sgtheory.figures._seeds import (
     plot_seeds,
     seed_of,
 )
-from sgtheory.figures._statistics import mean_interval, no_difference, over_seeds
+from sgtheory.figures._statistics import mean_interval, no_difference, over_seeds, power_text
 from sgtheory.metrics import fano_factor
 
 TESTED = {"own": "accuracy", "other": "accuracy_other_mode"}  # neuron mode of the test: metric
@@ -316,7 +316,7 @@ def _comparison(numbers, prefix, larger) -> list[Claim]:
         "measured": f"{_of_modes(validation)}; difference {text}",
         "decides": f"difference in validation {gap:+.3f} ± {error:.2g}",
         "choice": DATA,
-        "power": f"a difference of {error:.2g} would have been found",
+        "power": power_text(error, len(numbers["seeds"]) - 1 or numbers["validation_samples"]),
         "settles": SETTLES,
     }
     return [
@@ -359,7 +359,8 @@ def _without_noise(numbers, prefix, larger) -> Claim:
         + (
             f"; slope of the latter {10 * slope:+.2g} ± {10 * slope_error:.2g} per 100 epochs" if slope == slope else ""
         ),
-        f"in both a difference within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
+        f"in both a difference within the error or of at most {SMALL}, and an interval between -{UNDECIDED} and"
+        f" {UNDECIDED}",
         equal,
         undecided=larger or wide,
         decides="; ".join(
@@ -368,7 +369,7 @@ def _without_noise(numbers, prefix, larger) -> Claim:
         ),
         source="Section 6 and Figure 7 D, preprint: performs equally well in a deterministic environment",
         choice=f"what counts as equal; the slope is that after the first quarter of the epochs; {DATA}",
-        power=f"a difference of {error:.2g} would have been found in the test",
+        power=power_text(error, len(noisy) - 1 or numbers["test_samples"]) + " (test)",
         settles=SETTLES,
     )
 

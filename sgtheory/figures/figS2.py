@@ -20,7 +20,7 @@ from sgtheory.figures._classification import (
 )
 from sgtheory.figures._output import COLOURS, LABELS, caption, panel_letter
 from sgtheory.figures._seeds import NEURON_MODES, by_mode, mean_curve, plot_curve, plot_seeds, seed_of
-from sgtheory.figures._statistics import no_difference, over_seeds
+from sgtheory.figures._statistics import no_difference, over_seeds, power_text
 
 GRADIENTS = ("detached", "attached")
 # classes of sgtheory.neurons in the order of their peaks: how they are called, and their peak in words
@@ -131,21 +131,29 @@ def _diverged_in(runs) -> np.ndarray:
     return np.array([math.nan if run.diverged_in is None else run.diverged_in for run in runs])
 
 
-def _compare(first: dict, second: dict, samples: int) -> dict:
-    """Paired differences of accuracies, for each key of ``first`` and ``second``: mean, its error, both as text.
+def _compare(first: dict, second: dict, samples: int, chance: float = math.nan) -> dict:
+    """Paired differences of accuracies, for each key of ``first`` and ``second``: mean, its error, both as text, and
+    degrees of freedom.
 
     The error is the half-width of a 95 % interval. Few seeds say little about the spread of a single difference, so
-    its variance is pooled over all of them; one seed says nothing, and the error is the binomial one of ``samples``.
+    its variance is pooled over those of them in which every run has learned; NaN, of a run that has not, counts as
+    ``chance``, which has no spread. One seed says nothing, and the error is the binomial one of ``samples``.
     """
+    whole = {key for key in first if np.isfinite(first[key]).all() and np.isfinite(second[key]).all()}
+    first, second = ({k: np.nan_to_num(v, nan=chance) for k, v in each.items()} for each in (first, second))
     differences = {key: first[key] - second[key] for key in first}
     seeds = len(next(iter(differences.values())))
-    if seeds > 1:
-        spread = math.sqrt(np.mean([values.var(ddof=1) for values in differences.values()]))
-        pooled = float(stats.t.ppf(0.975, len(differences) * (seeds - 1)) * spread / math.sqrt(seeds))
-        errors = dict.fromkeys(differences, pooled)
-    else:
-        errors = {key: binomial_error((first[key][0], second[key][0]), samples) for key in first}
-    return {key: (d.mean(), errors[key], f"{d.mean():+.3f} ± {errors[key]:.2g}") for key, d in differences.items()}
+    found = {}
+    for key, values in differences.items():
+        if seeds > 1:
+            like = whole if key in whole else {key}
+            spread = math.sqrt(np.mean([differences[each].var(ddof=1) for each in like]))
+            degrees = len(like) * (seeds - 1)
+            error = float(stats.t.ppf(0.975, degrees) * spread / math.sqrt(seeds))
+        else:
+            degrees, error = samples, binomial_error((first[key][0], second[key][0]), samples)
+        found[key] = values.mean(), error, f"{values.mean():+.3f} ± {error:.2g}", degrees
+    return found
 
 
 def _comparable(numbers: dict, mode: str, name: str) -> bool:
@@ -174,24 +182,23 @@ def claims(numbers: dict) -> list[Claim]:
         raise UserError(f"figure S2 needs all four surrogates of the paper: there is no run with {', '.join(missing)}")
 
     def accuracies(measure, gradient):
-        return {
-            (mode, name): np.nan_to_num(final[mode][name][gradient][measure], nan=numbers["chance"])
-            for mode in NEURON_MODES
-            for name in SURROGATES
-        }
+        return {(mode, name): final[mode][name][gradient][measure] for mode in NEURON_MODES for name in SURROGATES}
 
     attached, detached = (accuracies("validation", gradient) for gradient in ("attached", "detached"))
     reset = {}
     for kind in (SCALED, UNSCALED):  # whose spreads over seeds have nothing to do with each other
         keys = [key for key in attached if key[1] in kind and _comparable(numbers, *key)]
         pair = ({key: each[key] for key in keys} for each in (attached, detached))
-        reset |= _compare(*pair, numbers["validation_samples"]) if keys else {}
+        reset |= _compare(*pair, numbers["validation_samples"], numbers["chance"]) if keys else {}
     trained = accuracies("all_epochs", "detached")
     pairs = {"SigmoidDerivative": "ScaledSigmoidDerivative", "ScaledSuperSpike": "SuperSpike"}
     unscaled = {(mode, name): trained[mode, name] for mode in NEURON_MODES for name in pairs}
-    slower = _compare(unscaled, {key: trained[key[0], pairs[key[1]]] for key in unscaled}, numbers["training_samples"])
+    scaled_too = {key: trained[key[0], pairs[key[1]]] for key in unscaled}
+    slower = _compare(unscaled, scaled_too, numbers["training_samples"], numbers["chance"])
     several = len(numbers["seeds"]) > 1
-    source = f"95 %, {len(numbers['seeds'])} seeds, spread pooled" if several else "95 %, binomial, 1 seed"
+    broken = any(_diverged(numbers, *key, gradient) for key in attached for gradient in GRADIENTS)
+    pooled = "spread pooled" + " over differences in which no run diverged" * broken
+    source = f"95 %, {len(numbers['seeds'])} seeds, {pooled}" if several else "95 %, binomial, 1 seed"
 
     prefix, choice = NETWORKS[numbers["network"]]
 
@@ -231,6 +238,11 @@ def claims(numbers: dict) -> list[Claim]:
             **more,
         )
 
+    def counted(mode):
+        """How many of the networks without scaling are in the comparison with the accuracy of chance."""
+        runs = np.concatenate([np.asarray(numbers["diverged_in"][mode][name]["detached"]) for name in pairs])
+        return f"{np.isfinite(runs).sum()} of these {len(runs)} networks diverge" if np.isfinite(runs).any() else ""
+
     diverge = "diverges with the reset detached, too; a lower learning rate decides"
     alike, worse, slow = [], [], []
     for number, mode in enumerate(NEURON_MODES, start=1):
@@ -240,9 +252,11 @@ def claims(numbers: dict) -> list[Claim]:
             for gaps, names in ((reset, scaled), (reset, unscaled), (slower, pairs))
         )
         equal, wide = no_difference(between, SMALL, UNDECIDED)
-        if not equal and _still_learning(numbers, mode, scaled):
-            wide = f"more epochs than {numbers['epochs']}, after which accuracy in training still rises"
-        found = f"a difference of {max(error for _, error in between):.2g} would have been found" if scaled else ""
+        rising = _still_learning(numbers, mode, scaled)
+        if rising and not equal:
+            more = f"more epochs than {numbers['epochs']}, after which accuracy in training still rises"
+            wide = "; ".join(filter(None, (wide, more)))
+        widest = max((reset[mode, name] for name in scaled), key=lambda found: found[1], default=(0, math.inf, "", 1))
         alike.append(
             claim(
                 number,
@@ -250,11 +264,13 @@ def claims(numbers: dict) -> list[Claim]:
                 "With surrogates scaled by 1/β, back-propagation through the reset makes no difference",
                 mode,
                 f"{numbers['scale']}. Validation accuracy: {compared(mode, SCALED)}",
-                f"differences within the error, of which at most {UNDECIDED} counts, or of at most {SMALL}",
+                f"differences within the error or of at most {SMALL}, and intervals between -{UNDECIDED} and"
+                f" {UNDECIDED}",
                 equal,
                 wide if scaled else f"every network {diverge}",
+                qualification=f"after {numbers['epochs']} epochs; accuracy in training still rises" if rising else "",
                 decides=differences(scaled, between),
-                power=found,
+                power=power_text(widest[1], widest[3]),
                 settles="more seeds or epochs, in which a smaller difference would show",
             )
         )
@@ -290,6 +306,7 @@ def claims(numbers: dict) -> list[Claim]:
                 ),
                 "with both surrogates lower by more than the error",
                 *lower(lag, 0.0),
+                qualification=counted(mode),
                 decides=differences(pairs, lag),
                 settles="more seeds or epochs",
             )

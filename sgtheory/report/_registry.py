@@ -32,7 +32,7 @@ class Topic:
 
 @dataclass(frozen=True)
 class Known:
-    """Why a claim is contradicted: one sentence, and the document that has the whole story."""
+    """What is known of a contradicted claim: one sentence, and the document that has the whole story."""
 
     reason: str
     document: str
@@ -187,7 +187,7 @@ KNOWN = {
         "each of four networks loses 0.03 to 0.06 of its test accuracy; in validation the loss exceeds 0.02, barely",
         "docs/discrepancies.md",
     ),
-    "E5.worth": Known("surrogates do as well in training where they have the larger error", "docs/theory.md"),
+    "E5.worth": Known("no gain in training was found from unbiased gradients with a smaller error", "docs/theory.md"),
     "E1.variance": Known(
         "in steep nets unbiased stochastic derivatives sometimes have the lower variance", "docs/theory.md"
     ),

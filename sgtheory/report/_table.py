@@ -74,17 +74,15 @@ def decisive(claim: Claim | Entry) -> str:
 
 
 def because(entry: Entry) -> str:
-    """Why a claim is contradicted, if that is known, else where to look."""
+    """What is known of a contradicted claim, else what was measured."""
     if entry.known:
         return f"{entry.known.reason} (known, see {entry.known.document})"
     return f"{entry.measured} (new, not explained in docs/)"
 
 
 def summary(entries: Sequence[Entry]) -> str:
-    """How many claims have which verdict, and of how many contradicted ones the reason is known."""
+    """How many claims have which verdict, and how many contradicted ones docs/ knows of."""
     counts = {verdict: sum(e.verdict == verdict for e in entries) for verdict in (*MEASURED, NOT_RUN)}
     known = sum(entry.known is not None for entry in entries)
     words = [f"{count} {word}" for word, count in counts.items() if count]
-    return f"{len(entries)} claims: {', '.join(words)}" + (
-        f" ({known} contradicted for a known reason)" if known else ""
-    )
+    return f"{len(entries)} claims: {', '.join(words)}" + (f" ({known} contradicted as documented)" if known else "")

@@ -1,6 +1,8 @@
 """Figures S2 and E3 from small runs: verdicts follow from records, lines from what was swept; mistakes are named."""
 
 import json
+import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from sgtheory.claims import from_json
 from sgtheory.errors import UserError
 from sgtheory.figures import figE3, figS2, save_figure
+from sgtheory.figures._statistics import no_difference, power_text
 from sgtheory.training import Run
 
 COLUMNS = ["run", "epoch", "metric", "layer", "value"]
@@ -122,10 +125,12 @@ def test_s2_networks_that_diverge_either_way_are_not_compared():
     assert one["C9.3"].decides == "sigmoid' -0.300 ± 0.032"  # 2.776 * 0.02 / sqrt(3)
     assert "β SuperSpike diverges with the reset detached, too" in one["C9.3"].qualification
     assert "detached 3 of 3 NaN in epoch 1" in one["C9.3"].measured
-    assert one["C9.5"].verdict == "reproduced"
+    assert one["C9.5"].verdict == "reproduced, with a qualification"
+    assert one["C9.5"].qualification == "3 of these 6 networks diverge"
     assert "β SuperSpike -0.850 ± 0, 3 of 3 NaN in epoch 1" in one["C9.5"].measured
     assert {none[f"C9.{number}"].verdict for number in (3, 4)} == {"undecided at this scale"}
-    assert {none[f"C9.{number}"].verdict for number in (1, 2, 5, 6)} == {"reproduced"}
+    assert {none[f"C9.{number}"].verdict for number in (1, 2)} == {"reproduced"}
+    assert {none[f"C9.{number}"].qualification for number in (5, 6)} == {"6 of these 6 networks diverge"}
     scaled = figS2.claims(figS2.measure(diverged_both_ways(reset_runs(), "ScaledSigmoidDerivative", "SuperSpike")))
     assert [(claim.verdict, claim.power) for claim in scaled[:2]] == [("undecided at this scale", "")] * 2
 
@@ -199,6 +204,46 @@ def test_s2_seeds_that_disagree_are_no_evidence_of_equality():
 def test_s2_intervals_that_are_too_wide_decide_nothing(lost, jitter, verdict):
     claims = figS2.claims(figS2.measure(reset_runs(lost=LOST | {"SuperSpike": lost}, jitter=jitter)))
     assert claims[0].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("pairs", "none", "open"),
+    [
+        ([(0.01, 0.03)], True, False),
+        ([(0.03, 0.015)], False, True),  # certainly a difference, perhaps one that matters
+        ([(0.015, 0.001)], True, False),  # certainly one that does not matter
+        ([(0.01, 0.045)], False, True),  # it may be 0.055
+        ([(0.01, 0.03), (0.04, 0.03)], False, True),
+        ([(0.01, 0.03), (-0.04, 0.01)], False, False),
+        ([(0.0, math.inf)], False, True),
+    ],
+)
+def test_no_difference_needs_an_interval_without_one_that_matters(pairs, none, open):
+    found, what = no_difference(pairs, small=0.02, wide=0.05)
+    assert (found, bool(what)) == (none, open)
+
+
+def test_the_power_is_what_repetitions_find():
+    """20,000 experiments of 4 pairs, s.d. 1; s.e. of the share 0.003."""
+    critical = 3.182
+    said = power_text(critical / math.sqrt(4), degrees=3)
+    difference = float(re.fullmatch(r"a difference of (\S+) would be found in 80 % of repetitions", said)[1])
+    draws = np.random.default_rng(0).normal(difference, 1, (20_000, 4))
+    found = np.abs(draws.mean(1)) * 2 > critical * draws.std(1, ddof=1)
+    assert found.mean() == pytest.approx(0.8, abs=0.015)  # the difference is printed with two digits
+    assert power_text(math.inf, degrees=0) == ""
+
+
+def test_e3_what_depends_on_one_seed_is_undecided():
+    """Within 1.25 times the best on the mean of three seeds, but not on every one of them."""
+    x = np.array([1.0, 2.0, 10.0])
+    for spread, verdict in ((0.01, "reproduced"), (0.2, "undecided at this scale")):
+        values = np.array([[1.2 - spread, 1.2, 1.2 + spread], [1.0, 1.0, 1.0], [1.1, 1.1, 1.1]])
+        line = {"mode": "escape_noise", "settings": {}, "x": x, "values": {"distance": values}}
+        numbers = {"measures": ["distance"], "axis": "beta", "less_is_better": True, "seeds": [1, 2, 3], "scale": ""}
+        (claim,) = figE3.claims(numbers | {"lines": [line]})
+        assert claim.verdict == verdict
+        assert claim.decides.startswith("in a decade worse than the best by at most 0.20 ± ")
 
 
 def test_s2_one_seed_has_a_binomial_error():

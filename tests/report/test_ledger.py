@@ -174,7 +174,7 @@ def test_the_terminal_shows_everything_in_its_width_if_asked(columns, write_figu
         assert text in flat
     assert "C5.small contradicted: the distance from the mean over paths is not small" in flat
     assert "docs/theory.md" in flat
-    assert "22 claims: 3 reproduced, 1 contradicted, 18 not run (1 contradicted for a known reason)" in flat
+    assert "22 claims: 3 reproduced, 1 contradicted, 18 not run (1 contradicted as documented)" in flat
 
 
 BROKEN = [
