@@ -58,22 +58,32 @@ def open_dataset(
         return OpenedDataset(*randman(**settings))
     if not os.path.isdir(directory) and directory != Path("data"):
         raise UserError(f"data.dir = {directory}: there is no such folder")
-    if name in ("auto", *SHD_FILES):
-        wanted = "shd" if name == "auto" else name
-        if files := _find(wanted, directory, settings):
-            train = load_shd(files[0])
-            *validation, test = (_with_classes_of(train, load_shd(path), path) for path in files[1:])
-            return OpenedDataset(train, test, None, *validation)
-        missing = f"{wanted.upper()} is not in {directory} or {directory / wanted}"
-        if name != "auto":
-            raise UserError(
-                f"{missing}: `python scripts/fetch_data.py {name}` downloads it, or name its folder (data.dir)"
-            )
-        note = f"{missing}: using {SPOKEN_DIGITS} instead; `python scripts/fetch_data.py shd` downloads SHD (155 MB)"
-    else:
-        note = None
+    if files := _stored(name, directory, settings):
+        train = load_shd(files[0])
+        *validation, test = (_with_classes_of(train, load_shd(path), path) for path in files[1:])
+        return OpenedDataset(train, test, None, *validation)
+    instead = f"using {SPOKEN_DIGITS} instead; `python scripts/fetch_data.py shd` downloads SHD (155 MB)"
+    note = f"{_missing('shd', directory)}: {instead}" if name == "auto" else None
     made = spoken_digits(directory / "spoken_digits", progress=progress, **settings)
     return OpenedDataset(*made, note)
+
+
+def _stored(name: str, directory: Path, settings: dict) -> list[Path] | None:
+    """The files of SHD or SSC that ``name`` stands for; None if it is to be made.
+
+    Raises:
+        UserError: if they are not there, unless ``name`` is ``"auto"``.
+    """
+    wanted = "shd" if name == "auto" else name
+    files = _find(wanted, directory, settings) if wanted in SHD_FILES else None
+    if name in SHD_FILES and not files:
+        mend = f"`python scripts/fetch_data.py {name}` downloads it, or name its folder (data.dir)"
+        raise UserError(f"{_missing(name, directory)}: {mend}")
+    return files
+
+
+def _missing(name: str, directory: Path) -> str:
+    return f"{name.upper()} is not in {directory} or {directory / name}"
 
 
 def _with_classes_of(train: SpikeDataset, test: SpikeDataset, path: Path) -> SpikeDataset:
@@ -95,11 +105,11 @@ def identify_dataset(name: str = "auto", dir: str | os.PathLike = "data", **sett
     """What :func:`open_dataset` would give for these arguments, without opening it: equal if and only if the data are.
 
     Raises:
-        UserError: for an unknown name or setting.
+        UserError: for an unknown name or setting, or if the files are not there.
     """
     _check(name, dir, settings)
-    stored = "shd" if name == "auto" else name
-    if stored in SHD_FILES and (files := _find(stored, user_path(dir), settings)):
+    if files := _stored(name, user_path(dir), settings):
+        stored = "shd" if name == "auto" else name
         parts = (stem.removeprefix(f"{stored}_") for stem in SHD_FILES[stored])
         return {"name": stored, **{part: _md5(path) for part, path in zip(parts, files, strict=True)}}
     defaults = _defaults(name)

@@ -254,6 +254,12 @@ def test_a_run_without_a_network_to_classify_is_not_tested_again(other, tmp_path
         evaluate(tmp_path / "run", {})
 
 
+def test_a_run_is_not_tested_where_its_data_are_not(tmp_path):
+    (directory,) = (CONF.parent / "data" / "reference" / "fig7_paper").glob("escape_noise-seed1-*")
+    with pytest.raises(UserError, match=r"^SHD is not in .*: `python scripts/fetch_data.py shd` downloads it"):
+        evaluate(directory, {"dir": str(tmp_path)})
+
+
 def test_trained_weights_are_tested_again_to_the_same_bits(tmp_path):
     run(tmp_path / "run", "neuron=escape_noise")
     before = load_run(tmp_path / "run")
