@@ -78,6 +78,20 @@ def contains_zero(interval: tuple[float, float, float]) -> bool:
     return low <= 0 <= high
 
 
+def all_above(limit: float, intervals, more: str) -> dict:
+    """Verdict about numbers that are all expected to be above ``limit``: whether they are, and that ``more`` would
+    decide it unless one is certainly below."""
+    intervals = list(intervals)
+    holds = all(low > limit for _, low, _ in intervals)
+    contradicted = any(high < limit for _, _, high in intervals)
+    return {"holds": holds, "undecided": "" if holds or contradicted else more}
+
+
+def all_below(limit: float, intervals, more: str) -> dict:
+    """The same about numbers that are all expected to be below it."""
+    return all_above(-limit, [(-middle, -high, -low) for middle, low, high in intervals], more)
+
+
 def interval_text(interval: tuple[float, float, float], style: str = ".2f") -> str:
     """A number and its interval; ``style`` is the format of each number."""
     middle, low, high = (format(number, style) for number in interval)

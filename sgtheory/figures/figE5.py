@@ -11,7 +11,7 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import caption, panel_letter
-from sgtheory.figures._statistics import contains_zero, interval_text, median_interval, median_text
+from sgtheory.figures._statistics import all_below, contains_zero, interval_text, median_interval, median_text
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
     ControlledScoreFunction,
@@ -388,8 +388,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"squared error over that of the likelihood ratio at {middle} passes: "
             + ", ".join(f"{median_text(values)} (beta = {beta:g})" for beta, values in shrunk.items()),
             "the interval of the median is below 1 for every beta",
-            all(high < 1 for _, _, high in shrinkage),
-            undecided="more nets" if any(low <= 1 <= high for _, low, high in shrinkage) else "",
+            **all_below(1, shrinkage, "more nets"),
             decides=f"squared error at most {interval_text(max(shrinkage))} of the unshrunk",
             choice=choice,
         ),
@@ -414,8 +413,7 @@ def claims(numbers: dict) -> list[Claim]:
             f"expected loss attached / detached at {budgets[large]} passes: "
             + ", ".join(f"{median_text(values)} (beta = {beta:g})" for beta, values in free.items()),
             f"the interval of the median is below 1 up to beta = {betas[typical]:g}",
-            all(high < 1 for _, _, high in gentle_free),
-            undecided="more nets" if any(low <= 1 <= high for _, low, high in gentle_free) else "",
+            **all_below(1, gentle_free, "more nets"),
             decides="loss attached / detached " + ", ".join(map(interval_text, gentle_free)),
             choice=choice,
         ),

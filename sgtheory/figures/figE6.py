@@ -12,7 +12,14 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import caption, panel_letter
-from sgtheory.figures._statistics import contains_zero, interval_text, median_difference, median_interval, median_text
+from sgtheory.figures._statistics import (
+    all_above,
+    contains_zero,
+    interval_text,
+    median_difference,
+    median_interval,
+    median_text,
+)
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import LIF_NEURON, ScoreFunction, SurrogateGradient, agreement, random_lif_objective
 
@@ -196,8 +203,7 @@ def claims(numbers: dict) -> list[Claim]:
             + ", ".join(median_text(_rest(c)) for c in conditions)
             + f" ({scale})",
             "the interval of the median above 0 in every condition with the reset detached",
-            all(low > 0 for _, low, _ in medians),
-            undecided="more nets" if any(low <= 0 < high for _, low, high in medians) else "",
+            **all_above(0, medians, "more nets"),
             decides="fall " + ", ".join(map(interval_text, medians)),
             choice=choice,
         ),
@@ -230,13 +236,6 @@ def claims(numbers: dict) -> list[Claim]:
     ]
 
 
-def _all_above_zero(intervals, more: str) -> dict:
-    """Verdict about numbers that are expected to be above 0; ``more`` would decide where an interval contains 0."""
-    holds = all(low > 0 for _, low, _ in intervals)
-    contradicted = any(high < 0 for _, _, high in intervals)
-    return {"holds": holds, "undecided": "" if holds or contradicted else more}
-
-
 def _over_depth_and_time(numbers, choice, known) -> list[Claim]:
     """How direction and gain change with the number of hidden layers and of steps, where these were varied."""
     made, gained, described = [], {}, []
@@ -259,7 +258,7 @@ def _over_depth_and_time(numbers, choice, known) -> list[Claim]:
         }
         counts = [int(np.isfinite(_known(c, "cosine")[-1]).sum()) for c in group]
         nets = len(advantage(few))
-        verdict = _all_above_zero(turned.values(), "more nets")
+        verdict = all_above(0, turned.values(), "more nets")
         if 2 * min(counts[0], counts[-1]) < nets:
             verdict["undecided"] = "more paths of the reference"
         made.append(
@@ -289,7 +288,7 @@ def _over_depth_and_time(numbers, choice, known) -> list[Claim]:
                 + "; difference of the ends "
                 + ", ".join(f"{interval_text(gap)} ({more})" for more, gap in gained.items()),
                 "the differences of medians have intervals above 0",
-                **_all_above_zero(gained.values(), "more nets"),
+                **all_above(0, gained.values(), "more nets"),
                 decides="fall "
                 + ", ".join(f"{gap[0]:+.2f} [{gap[1]:.2f}, {gap[2]:.2f}] {more}" for more, gap in gained.items()),
                 choice=choice,

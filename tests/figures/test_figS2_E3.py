@@ -13,7 +13,7 @@ import pytest
 from sgtheory.claims import from_json
 from sgtheory.errors import UserError
 from sgtheory.figures import figE3, figS2, save_figure
-from sgtheory.figures._statistics import no_difference, power_text
+from sgtheory.figures._statistics import all_below, no_difference, power_text
 from sgtheory.training import Run
 
 COLUMNS = ["run", "epoch", "metric", "layer", "value"]
@@ -221,6 +221,18 @@ def test_s2_intervals_that_are_too_wide_decide_nothing(lost, jitter, verdict):
 def test_no_difference_needs_an_interval_without_one_that_matters(pairs, none, open):
     found, what = no_difference(pairs, small=0.02, wide=0.05)
     assert (found, bool(what)) == (none, open)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "holds", "undecided"),
+    [
+        ([(0.5, 0.4, 0.6), (0.9, 0.8, 0.99)], True, ""),
+        ([(0.5, 0.4, 0.6), (0.9, 0.8, 1.1)], False, "more"),
+        ([(0.9, 0.8, 1.1), (1.5, 1.2, 1.9)], False, ""),  # one is above for certain
+    ],
+)
+def test_one_number_beyond_doubt_contradicts_all_of_them(intervals, holds, undecided):
+    assert all_below(1, iter(intervals), "more") == {"holds": holds, "undecided": undecided}
 
 
 def test_the_power_is_what_repetitions_find():
