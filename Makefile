@@ -65,7 +65,7 @@ $(TRAINED): $(READY)
 	$(if $(RECORDS),,$(RUN) scripts/train.py -m experiment=$(NAME) $(SWEEP) $(OVERRIDES))
 	$(DRAW)
 
-claims: $(READY) ## every claim of the paper and its verdict; fails if one is contradicted and docs/ does not say why (QUICK=1: from nothing, minutes)
+claims: $(READY) ## every claim of the paper and its verdict; fails if one is contradicted and docs/ does not know of it (QUICK=1: from nothing, minutes)
 	$(RUN) scripts/report.py $(if $(QUICK),--quick)
 
 report: $(READY) ## figures/report.html: claims, figures, configurations and machines on one page

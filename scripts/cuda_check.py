@@ -80,8 +80,8 @@ def main() -> int:
 
     for name in dict.fromkeys(["machine", *options.steps]):
         left = ends - time.monotonic()
-        if left > 0 or name == "machine":
-            step = run_step(name, min(STEPS[name] * options.minutes / 10, max(left, 0)), options.quick)
+        if left > 0:
+            step = run_step(name, min(STEPS[name] * options.minutes / 10, left), options.quick)
         else:
             step = {"step": name, "verdict": "skipped", "what": "the time is over", "numbers": {}, "seconds": 0.0}
         if step["verdict"] == "no gpu":

@@ -35,6 +35,8 @@ def main(arguments: list[str]) -> None:
     use_threads(1)  # the tensors are small, and how a sum is divided among threads changes its last digits
     own, overrides = take(("output", "records"), [argument for argument in arguments if argument != "--long"])
     output, records = own.get("output", "figures"), own.get("records")
+    if words := [word for word in overrides if "=" not in word and not word.startswith("~")]:
+        raise UserError(f"{words[0]!r} is not an argument of this command: KEY=VALUE, for example experiment=fig1")
     configs = expand(overrides)
     name, figure = configs[0].experiment, configs[0].figure
     if not name or not OmegaConf.is_dict(figure):
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> None:
     settings = figure_settings(figure, module.measure)
     said = [f"records={Path(records).name}"] if records else []
     if any((config.experiment, config.figure) != (name, figure) for config in configs):
-        raise UserError(f"{name} needs one value for every setting figure.*, not a list of several")
+        raise UserError(f"a figure needs one experiment ({name}), and one value for every setting figure.*")
     if not figure.trained:
         refuse_others(overrides + said, f"{name} follows from figure.* in conf/experiment/{name}.yaml")
         runs = []

@@ -7,7 +7,7 @@
     python scripts/report.py --tables       # renew the tables in README.md and docs/claims.md from figures/published/
     python scripts/report.py --diff A B     # two folders of figures or of runs, number by number
 
-Exit code: 0 unless a claim is contradicted for a reason that docs/ does not explain; 1 if one is, 2 after a mistake.
+Exit code: 0 unless a claim is contradicted of which docs/ does not know; 1 if one is, 2 after a mistake.
 With --strict, every contradicted claim counts. With --diff: 0 if everything is equal within the tolerance, 1
 if not. With --html: 0 if the page was written.
 """
@@ -19,6 +19,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sgtheory.command import report_errors
+from sgtheory.errors import UserError
 from sgtheory.report import (
     compare,
     failing,
@@ -48,6 +49,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if options.quick:
         measure_quickly(QUICK, report=console.print)
+    elif not options.html and not options.figures.is_dir():
+        raise UserError(f"--figures {options.figures}: there is no such folder")
     figures = find_figures(QUICK if options.quick else options.figures)
     entries = make_ledger(figures)
     if options.html:
@@ -61,6 +64,13 @@ def main(arguments: list[str]) -> int:
     return int(bool(failing(entries, accept_known=not options.strict)))
 
 
+def tolerance(text: str) -> float:
+    """A difference that is still none."""
+    if not 0 <= (value := float(text)) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} must be a finite number of at least 0")
+    return value
+
+
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group()
@@ -71,12 +81,14 @@ def parser() -> argparse.ArgumentParser:
     )
     what.add_argument("--diff", type=Path, nargs=2, metavar=("A", "B"), help="compare two folders of figures or runs")
     parser.add_argument("--long", action="store_true", help="all that is known of each claim, not a line")
-    parser.add_argument("--tolerance", type=float, default=1e-6, help="relative difference that counts as equal (1e-6)")
-    parser.add_argument("--absolute", type=float, default=1e-9, help="absolute difference that counts as equal (1e-9)")
-    parser.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures' numbers")
     parser.add_argument(
-        "--strict", action="store_true", help="fail for every claim that is contradicted, explained or not"
+        "--tolerance", type=tolerance, default=1e-6, help="relative difference that counts as equal (1e-6)"
     )
+    parser.add_argument(
+        "--absolute", type=tolerance, default=1e-9, help="absolute difference that counts as equal (1e-9)"
+    )
+    parser.add_argument("--figures", type=Path, default=Path("figures"), help="folder of the figures' numbers")
+    parser.add_argument("--strict", action="store_true", help="fail for every claim that is contradicted, known or not")
     return parser
 
 

@@ -30,7 +30,7 @@ class Claim:
         source: the sentence that is judged, by section and version of the paper.
         choice: what of the measurement is a choice of this package: threshold, net, estimator.
         decides: the number that decides, with its uncertainty, in a few words; empty if ``measured`` is short.
-        power: for "no difference": which difference would have been found.
+        power: for "no difference": which difference would be found in 80 % of repetitions.
         settles: the experiment that could change the verdict.
     """
 

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
 import traceback
@@ -100,6 +101,8 @@ def one_sentence(error: Exception) -> str:
             return str(cause)
     lines = [line.strip() for line in str(error).splitlines()]
     text = " ".join(line for line in lines if not line.startswith(("object_type=", "reference_type=")))
+    # what Hydra recommends for a misspelt key makes a new one, which nothing looks at
+    text = re.sub(r" To append to your config use \S+$", " There is no such key", text)
     text = text.split(" Config search path:")[0].replace(" full_key: ", ", key ").strip()
     return " ".join(text.split())
 

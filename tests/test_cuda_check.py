@@ -30,15 +30,6 @@ def test_without_a_gpu_it_says_so_in_one_sentence(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_little_time_does_not_hide_that_there_is_no_gpu(tmp_path, monkeypatch):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    command = [sys.executable, str(SCRIPTS / "cuda_check.py"), "--minutes", "1e-9"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stdout.startswith("There is no GPU to check: ")
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

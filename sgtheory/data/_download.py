@@ -195,7 +195,7 @@ def _present(directory: Path, name: str, sums: Mapping[str, str]) -> Path | None
     for path in (directory / f"{name}{suffix}" for suffix in ("", *SHD_SUFFIXES)):
         if path.exists():
             if md5(path) != (expected := sums.get(path.name)):
-                known = "its MD5 sum is not that" if expected else "there is no MD5 sum to check it by"
+                known = "its MD5 sum is not that" if expected else "no MD5 sum is known"
                 raise UserError(
                     f"{path} is there, but {known} of the file of {name[:3].upper()}: remove it or name another folder"
                 )

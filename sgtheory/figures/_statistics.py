@@ -30,17 +30,19 @@ def no_difference(pairs: list[tuple[float, float]], small: float, wide: float) -
         return True, ""
     if any(abs(gap) - error > small for gap, error in pairs):
         return False, ""
-    return False, f"narrower intervals: between -{wide:g} and {wide:g}, or beyond {small:g}"
+    bounds = f": between -{wide:g} and {wide:g}, or beyond {small:g}"
+    return False, "narrower intervals" + bounds * any(abs(gap) + error > wide for gap, error in pairs)
 
 
-def power_text(error: float, degrees: int) -> str:
+def power_text(error: float, degrees: int, where: str = "") -> str:
     """Which true difference would be found by a test at 5 %, in four of five repetitions, if the spread is the measured
-    one; ``error`` is the half-width of a 95 % interval with so many degrees of freedom. Empty if there is none."""
+    one; ``error`` is the half-width of a 95 % interval with so many degrees of freedom, ``where`` ends the sentence.
+    Empty if the error is infinite."""
     if not math.isfinite(error):
         return ""
     critical = stats.t.ppf(0.975, degrees)
     shift = optimize.brentq(lambda shift: stats.nct.sf(critical, degrees, shift) - 0.8, 0, 3 * critical)
-    return f"a difference of {error * shift / critical:.2g} would be found in 80 % of repetitions"
+    return f"a difference of {error * shift / critical:.2g} would be found in 80 % of repetitions{where}"
 
 
 def median_interval(values, confidence: float = 0.95, resamples: int = 1000) -> tuple[float, float, float]:

@@ -98,7 +98,8 @@ def _van_rossum_claim(numbers: dict) -> Claim:
     gaps = {FORMS[form]: mean_interval(values - reference) for form, values in forms.items()}
     found = {name: no_difference([(gap / size, error / size)], SMALL, UNDECIDED) for name, (gap, error) in gaps.items()}
     wider = "narrower intervals, from more seeds" * any(wide for _, wide in found.values())
-    equal, different = ([name for name, (none, _) in found.items() if none == kind] for kind in (True, False))
+    equal = [name for name, (none, _) in found.items() if none]
+    different = [name for name, (none, wide) in found.items() if not none and not wide]
     return Claim(
         "C10.2",
         "In the van Rossum distance there is no difference between the two networks",
@@ -115,7 +116,7 @@ def _van_rossum_claim(numbers: dict) -> Claim:
         source="Section 6 and Figure 6 B, preprint: no difference in loss; one trial of one network is drawn there",
         choice="the form; the last epochs of training (task.last_epochs = 40, task.last_trials = 40), the distance of "
         "the mean corrected for their number; what counts as small",
-        power=power_text(gaps[FORMS["van_rossum_without_noise"]][1], len(reference) - 1) + " (without noise)",
+        power=power_text(gaps[FORMS["van_rossum_without_noise"]][1], len(reference) - 1, " (without noise)"),
         settles="more seeds",
     )
 

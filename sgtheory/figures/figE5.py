@@ -11,7 +11,14 @@ import torch
 from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend, expected_losses
 from sgtheory.figures._output import caption, panel_letter
-from sgtheory.figures._statistics import all_below, contains_zero, interval_text, median_interval, median_text
+from sgtheory.figures._statistics import (
+    all_above,
+    all_below,
+    contains_zero,
+    interval_text,
+    median_interval,
+    median_text,
+)
 from sgtheory.neurons import SigmoidDerivative
 from sgtheory.theory import (
     ControlledScoreFunction,
@@ -425,10 +432,9 @@ def claims(numbers: dict) -> list[Claim]:
             f"1 in {lower} and above 1 in {higher} of {len(gain)} cases ({scale})",
             f"spike matching: interval above 1 at beta = {betas[gentle]:g} and {budgets[small]} passes, below 1 at "
             f"{betas[steep]:g} and {budgets[large]}",
-            bool(cheap[1] > 1 and dear[2] < 1),
+            **all_above(0, [[end - 1 for end in cheap], [1 - end for end in (dear[0], dear[2], dear[1])]], "more nets"),
             decides=f"loss times {interval_text(cheap)} at {budgets[small]} passes, {interval_text(dear)} at "
             f"{budgets[large]}",
-            undecided="more nets" if (cheap[1] <= 1 < cheap[2] and dear[1] < 1) or (dear[1] < 1 <= dear[2]) else "",
             choice=choice,
         ),
     ]

@@ -11,7 +11,7 @@ from sgtheory.claims import Claim
 from sgtheory.figures._descent import descend
 from sgtheory.figures._matching_network import NEURONS, MatchingNetwork
 from sgtheory.figures._output import caption, panel_letter
-from sgtheory.figures._statistics import interval_text, median_interval, median_text
+from sgtheory.figures._statistics import all_below, interval_text, median_interval, median_text
 from sgtheory.lif import Noise
 from sgtheory.neurons import SigmoidDerivative, SigmoidEscape
 from sgtheory.theory import (
@@ -358,9 +358,8 @@ def claims(numbers: dict) -> list[Claim]:
             + ", ".join(f"{median_text(mismatch['detached 1'] - mismatch[field], '.2g')}" for field in ends)
             + f". Seen on the way: the reset attached instead of detached, beta up to {numbers['loops']['beta']:g}: "
             f"{median_text(attached, '.2g')}, lower in {(attached < 0).sum()} of {len(attached)}",
-            "the median of the matched one is the smallest",
-            all(middle <= 0 for middle, _, _ in paired.values()),
-            undecided="" if all(low > 0 or high < 0 for _, low, high in paired.values()) else "more nets",
+            "the intervals of the differences below 0",
+            **all_below(0, paired.values(), "more nets"),
             decides="; ".join(f"1 less {field.split()[1]}: {interval_text(gap)}" for field, gap in paired.items()),
             choice=choice + "; the number is beta_SG / beta",
         ),

@@ -131,7 +131,7 @@ def _diverged_in(runs) -> np.ndarray:
     return np.array([math.nan if run.diverged_in is None else run.diverged_in for run in runs])
 
 
-def _compare(first: dict, second: dict, samples: int, chance: float = math.nan) -> dict:
+def _compare(first: dict, second: dict, samples: int, chance: float) -> dict:
     """Paired differences of accuracies, for each key of ``first`` and ``second``: mean, its error, both as text, and
     degrees of freedom.
 
@@ -192,12 +192,17 @@ def claims(numbers: dict) -> list[Claim]:
         reset |= _compare(*pair, numbers["validation_samples"], numbers["chance"]) if keys else {}
     trained = accuracies("all_epochs", "detached")
     pairs = {"SigmoidDerivative": "ScaledSigmoidDerivative", "ScaledSuperSpike": "SuperSpike"}
+
+    def scaled_as(key):
+        return trained[key[0], pairs[key[1]]]
+
     unscaled = {(mode, name): trained[mode, name] for mode in NEURON_MODES for name in pairs}
-    scaled_too = {key: trained[key[0], pairs[key[1]]] for key in unscaled}
-    slower = _compare(unscaled, scaled_too, numbers["training_samples"], numbers["chance"])
+    unscaled = {key: values for key, values in unscaled.items() if np.isfinite([values, scaled_as(key)]).any()}
+    partners = {key: scaled_as(key) for key in unscaled}
+    slower = _compare(unscaled, partners, numbers["training_samples"], numbers["chance"]) if unscaled else {}
     several = len(numbers["seeds"]) > 1
     broken = any(_diverged(numbers, *key, gradient) for key in attached for gradient in GRADIENTS)
-    pooled = "spread pooled" + " over differences in which no run diverged" * broken
+    pooled = "spread pooled" + " where no run diverged" * broken
     source = f"95 %, {len(numbers['seeds'])} seeds, {pooled}" if several else "95 %, binomial, 1 seed"
 
     prefix, choice = NETWORKS[numbers["network"]]
@@ -239,17 +244,22 @@ def claims(numbers: dict) -> list[Claim]:
         )
 
     def counted(mode):
-        """How many of the networks without scaling are in the comparison with the accuracy of chance."""
-        runs = np.concatenate([np.asarray(numbers["diverged_in"][mode][name]["detached"]) for name in pairs])
-        return f"{np.isfinite(runs).sum()} of these {len(runs)} networks diverge" if np.isfinite(runs).any() else ""
+        """How many detached networks are in the comparison with the accuracy of chance."""
+        text = []
+        for names, scaling in ((pairs, "without"), (pairs.values(), "with")):
+            runs = np.concatenate([np.asarray(numbers["diverged_in"][mode][name]["detached"]) for name in names])
+            if diverged := np.isfinite(runs).sum():
+                text.append(f"{diverged} of {len(runs)} networks {scaling} scaling diverge")
+        return "; ".join(text)
 
     diverge = "diverges with the reset detached, too; a lower learning rate decides"
     alike, worse, slow = [], [], []
     for number, mode in enumerate(NEURON_MODES, start=1):
         scaled, unscaled = ([name for name in kind if (mode, name) in reset] for kind in (SCALED, UNSCALED))
+        learnt = [name for name in pairs if (mode, name) in slower]
         between, lost, lag = (
             [gaps[mode, name][:2] for name in names]
-            for gaps, names in ((reset, scaled), (reset, unscaled), (slower, pairs))
+            for gaps, names in ((reset, scaled), (reset, unscaled), (slower, learnt))
         )
         equal, wide = no_difference(between, SMALL, UNDECIDED)
         rising = _still_learning(numbers, mode, scaled)
@@ -292,6 +302,7 @@ def claims(numbers: dict) -> list[Claim]:
                 settles="more seeds or epochs",
             )
         )
+        fall, wide = lower(lag, 0.0)
         slow.append(
             claim(
                 number + 4,
@@ -302,12 +313,13 @@ def claims(numbers: dict) -> list[Claim]:
                 + ", ".join(
                     f"{SURROGATES[name][0]} {slower[mode, name][2]}"
                     + (f", {diverged}" if (diverged := _diverged(numbers, mode, name, "detached")) else "")
-                    for name in pairs
+                    for name in learnt
                 ),
                 "with both surrogates lower by more than the error",
-                *lower(lag, 0.0),
+                fall,
+                wide if len(learnt) == len(pairs) else "a lower learning rate, as networks diverge with scaling, too",
                 qualification=counted(mode),
-                decides=differences(pairs, lag),
+                decides=differences(learnt, lag),
                 settles="more seeds or epochs",
             )
         )

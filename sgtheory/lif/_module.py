@@ -93,7 +93,7 @@ class LIF(torch.nn.Module):
         self.recurrent: torch.nn.Parameter | None = None
         if recurrent is not None:
             self.recurrent = self._drawn(post, post, *(() if kernel is None else (recurrent,)))
-        # without gradients, which a deep copy refuses: they go to what is learnt
+        # without gradients, as a deep copy refuses tensors of a graph: they go to what is learnt
         own = {name: value.detach().clone() for name, value in parameters.tensors.items()}
         self._given, self._learnt = replace(parameters, **own), tuple(n for n in parameters.MAY_DIFFER if n in learn)
         for name in self._learnt:

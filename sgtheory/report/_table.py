@@ -77,7 +77,7 @@ def because(entry: Entry) -> str:
     """What is known of a contradicted claim, else what was measured."""
     if entry.known:
         return f"{entry.known.reason} (known, see {entry.known.document})"
-    return f"{entry.measured} (new, not explained in docs/)"
+    return f"{entry.measured} (new, not in docs/)"
 
 
 def summary(entries: Sequence[Entry]) -> str:

@@ -351,6 +351,12 @@ def _run_name_or_none(*, _root_: DictConfig) -> str:
         return ".refused"
 
 
+def _runs_folder(runs: object) -> str:
+    if not isinstance(runs, str) or not runs:
+        raise UserError(f"runs = {runs!r:.80} must be a folder")
+    return str(user_path(runs))
+
+
 def runs_at_once(config: DictConfig) -> int:
     """Runs of a sweep that this machine computes at the same time: one on a GPU, else one for each core (-1)."""
     check_sections(config)
@@ -358,5 +364,5 @@ def runs_at_once(config: DictConfig) -> int:
 
 
 OmegaConf.register_new_resolver("runs_at_once", lambda *, _root_: runs_at_once(_root_), replace=True)
-OmegaConf.register_new_resolver("user_path", lambda path: str(user_path(path)), replace=True)
+OmegaConf.register_new_resolver("runs_folder", _runs_folder, replace=True)
 OmegaConf.register_new_resolver("run_name", _run_name_or_none, replace=True)

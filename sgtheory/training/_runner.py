@@ -19,7 +19,7 @@ from sgtheory.reading import read_json
 from sgtheory.training._checkpoint import restore_checkpoint, save_checkpoint
 from sgtheory.training._loggers import NoLogger
 from sgtheory.training._progress import EpochProgress, duration
-from sgtheory.training._records import CHECKPOINT, CONFIG, FINISHED, RASTERS, Records, diverged_in
+from sgtheory.training._records import CHECKPOINT, CONFIG, FINISHED, RASTERS, RECORDS, Records, diverged_in
 
 log = logging.getLogger("sgtheory")
 BEFORE_TIME_LIMIT = getattr(signal, "SIGUSR2", None)  # sent by batch systems; Windows does not have it
@@ -142,6 +142,11 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
     start = saved or 0
     if saved is not None:
         records.load(directory, before=start + hasattr(task, "start"))
+        last = max((epoch for epoch, _, _ in records.values), default=None)
+        if start and last != start + hasattr(task, "start") - 1:
+            ends = "is not there" if last is None else f"ends with epoch {last}"
+            mend = f"delete {CHECKPOINT} to start again"
+            raise UserError(f"{directory / RECORDS} {ends}, and {CHECKPOINT} goes on with epoch {start}: {mend}")
         for epoch, rows in records.epochs():
             logger.log(epoch, rows)
         log.info("%s: going on from epoch %d", name, start)
@@ -198,6 +203,8 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
             done, outcome, said = epochs, {}, task.summary(rows)
         except Diverged as error:
             if divergence == "error":
+                if stop:
+                    raise Interrupted(stop[0]) from None
                 kept = f" (the last checkpoint is kept in {directory})" if (directory / CHECKPOINT).is_file() else ""
                 raise UserError(f"{name}: {error}: try a smaller learning rate{kept}") from None
             records.save(directory)

@@ -14,7 +14,15 @@ from omegaconf import DictConfig
 from sgtheory.command import Interrupted, explain, fail
 from sgtheory.errors import UserError, first_line
 from sgtheory.threads import use_threads
-from sgtheory.training._config import check_sections, choose_device, find_run, fingerprint, identity, prepare
+from sgtheory.training._config import (
+    check_sections,
+    choose_device,
+    describe,
+    find_run,
+    fingerprint,
+    identity,
+    prepare,
+)
 from sgtheory.training._loggers import NoLogger, make_logger
 from sgtheory.training._progress import SampleProgress
 from sgtheory.training._records import FINISHED
@@ -110,6 +118,8 @@ def count_failures(first: RunFailed, arguments: Sequence[str]) -> UserError:
     except Exception:  # a configuration of the user's own, by --config-dir
         return first
     failed = [job for job, config in zip(jobs, configs, strict=True) if not _is_finished(config)]
+    if not failed:  # as jobs that are one run, of which another one has finished
+        return first
     shared = set.intersection(*map(set, jobs))
     names = ", ".join(" ".join(word for word in job if word not in shared) for job in failed)
     error = UserError(f"{len(failed)} of {len(jobs)} runs failed: {names}; the same command tries them again")
@@ -119,6 +129,7 @@ def count_failures(first: RunFailed, arguments: Sequence[str]) -> UserError:
 
 def _is_finished(config: DictConfig) -> bool:
     try:
+        describe(config)  # settings that are not part of what a run is may be wrong as well
         return (find_run(config) / FINISHED).is_file()
     except UserError:  # its values are wrong
         return False

@@ -209,7 +209,7 @@ def test_speech_commands_are_three_files(server, tmp_path, shd):
     with pytest.raises(DownloadError, match=r"ssc_train.h5 could not be downloaded .*HTTP 404"):
         fetch_shd(tmp_path / "official", [server.url], name="ssc", **FAST)
     assert server.requests[-1][0] == "/ssc_train.h5.zip"  # the one form whose sum is known
-    with pytest.raises(UserError, match=r"ssc_train\.h5 is there, but there is no MD5 sum to check it by of the file"):
+    with pytest.raises(UserError, match=r"ssc_train\.h5 is there, but no MD5 sum is known of the file of SSC"):
         fetch_shd(tmp_path, [server.url], name="ssc", **FAST)
 
 

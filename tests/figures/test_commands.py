@@ -148,8 +148,8 @@ MISTAKES = [
     (("records=reference",), "records=reference changes nothing: fig1 follows from figure.*"),
     (("seed=9", "experiment=fig7", "records=reference"), "seed=9 changes nothing: the runs in records=reference"),
     (("trainer.epochs=9", "experiment=fig7", "records=runs"), "trainer.epochs=9 changes nothing: the runs in"),
-    (("experiment=fig1,fig2",), "one value"),
-    (("figure.axis=surrogate.beta,seed", "experiment=figE3"), "figE3 needs one value for every setting figure.*"),
+    (("experiment=fig1,fig2",), "a figure needs one experiment (fig1)"),
+    (("figure.axis=surrogate.beta,seed", "experiment=figE3"), "one experiment (figE3), and one value for every"),
     (("experiment=fig99",), "fig99"),
     (("experiment=none",), "which figure"),
 ]

@@ -155,7 +155,8 @@ def test_one_seed_has_a_binomial_error_and_says_so(tmp_path):
     one = {"seeds": (0,), "deterministic": {"validation": 0.93}}
     claim = claims(tmp_path / "near", **one, stochastic={"validation": 0.90})["C11.2"]
     assert "-0.03 ± 0.049 (95 %, binomial error of 250 samples, 1 seed)" in claim.measured
-    assert claim.holds
+    assert not claim.holds, "it may be 0.079 worse"
+    assert claims(tmp_path / "same", **one, stochastic={"validation": 0.93})["C11.2"].holds
     far = claims(tmp_path / "far", **one, stochastic={"validation": 0.87})
     assert {name for name, claim in far.items() if not claim.holds} == {"C11.2", "C11.better", "C11.3"}
     assert far["C11.3"].undecided  # an interval that reaches beyond 0.05 shows neither a loss nor that there is none

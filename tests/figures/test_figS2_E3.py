@@ -126,11 +126,11 @@ def test_s2_networks_that_diverge_either_way_are_not_compared():
     assert "β SuperSpike diverges with the reset detached, too" in one["C9.3"].qualification
     assert "detached 3 of 3 NaN in epoch 1" in one["C9.3"].measured
     assert one["C9.5"].verdict == "reproduced, with a qualification"
-    assert one["C9.5"].qualification == "3 of these 6 networks diverge"
+    assert one["C9.5"].qualification == "3 of 6 networks without scaling diverge"
     assert "β SuperSpike -0.850 ± 0, 3 of 3 NaN in epoch 1" in one["C9.5"].measured
     assert {none[f"C9.{number}"].verdict for number in (3, 4)} == {"undecided at this scale"}
     assert {none[f"C9.{number}"].verdict for number in (1, 2)} == {"reproduced"}
-    assert {none[f"C9.{number}"].qualification for number in (5, 6)} == {"6 of these 6 networks diverge"}
+    assert {none[f"C9.{number}"].qualification for number in (5, 6)} == {"6 of 6 networks without scaling diverge"}
     scaled = figS2.claims(figS2.measure(diverged_both_ways(reset_runs(), "ScaledSigmoidDerivative", "SuperSpike")))
     assert [(claim.verdict, claim.power) for claim in scaled[:2]] == [("undecided at this scale", "")] * 2
 
@@ -179,7 +179,7 @@ def test_s2_a_verdict_turns_when_the_records_do(changed, expected):
 
 def test_s2_the_error_is_pooled_over_the_pairs():
     """The three seeds differ by 0, -j and -2j: s.d. 2j/2 = 0.02 in all 4 scaled pairs; 8 degrees of freedom."""
-    (pair, *_) = figS2._compare({"a": np.array([0.0, 0.2])}, {"a": np.zeros(2)}, 100).values()
+    (pair, *_) = figS2._compare({"a": np.array([0.0, 0.2])}, {"a": np.zeros(2)}, 100, 0.05).values()
     assert pair[1] == pytest.approx(12.706 * 0.1, rel=1e-3)
     claim = figS2.claims(figS2.measure(reset_runs(jitter=0.01)))[0]
     assert f"difference +0.000 ± {2.306 * 0.02 / np.sqrt(3):.2g}" in claim.measured
@@ -221,6 +221,15 @@ def test_s2_intervals_that_are_too_wide_decide_nothing(lost, jitter, verdict):
 def test_no_difference_needs_an_interval_without_one_that_matters(pairs, none, open):
     found, what = no_difference(pairs, small=0.02, wide=0.05)
     assert (found, bool(what)) == (none, open)
+
+
+def test_s2_networks_that_never_learn_are_not_slower_by_nothing_for_certain():
+    both = ("SigmoidDerivative", "ScaledSigmoidDerivative")
+    found = {claim.id: claim for claim in figS2.claims(figS2.measure(diverged_both_ways(reset_runs(), *both)))}
+    for number in (5, 6):
+        assert found[f"C9.{number}"].verdict == "undecided at this scale"
+        assert "± 0," not in found[f"C9.{number}"].measured
+        assert found[f"C9.{number}"].qualification.endswith("3 of 6 networks with scaling diverge")
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,8 @@ def two_layers(seed=0):
 
 
 @pytest.mark.parametrize("learn", [(), ("tau_mem",)])
-def test_a_layer_of_tensors_with_gradients_is_copied_and_saved(learn):
-    tau = torch.full((6,), 9e-3, requires_grad=True)
+def test_a_layer_of_tensors_of_a_graph_is_copied(learn):
+    tau = torch.full((6,), 9e-3, requires_grad=True) * 1
     layer = LIF(10, 6, LIFParameters(tau, 5e-3, 1e-3), SuperSpike(), learn=learn)
     again = copy.deepcopy(layer)
     assert torch.equal(again(INPUTS), layer(INPUTS))

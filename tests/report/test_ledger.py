@@ -68,12 +68,12 @@ def test_what_is_rendered_comes_before_what_is_published(write_figure):
     }
 
 
-def test_what_is_known_not_to_hold_is_explained_where_it_says():
+def test_what_is_known_not_to_hold_is_in_the_document_that_it_names():
     for name, known in KNOWN.items():
         assert (ROOT / known.document).is_file(), name
     figures = find_figures(PUBLISHED)
-    unexplained = [e.id for e in make_ledger(figures) if e.verdict == "contradicted" and not e.known]
-    assert not unexplained, "explain it in docs/, then add it to KNOWN in sgtheory/report/_registry.py"
+    unknown = [e.id for e in make_ledger(figures) if e.verdict == "contradicted" and not e.known]
+    assert not unknown, "say in docs/ what is known, then add it to KNOWN in sgtheory/report/_registry.py"
 
 
 def test_of_several_profiles_the_largest_counts(write_figure):

@@ -89,6 +89,22 @@ def test_records_beyond_the_checkpoint_are_measured_again(tmp_path):
     assert list(pd.read_csv(directory / "records.csv").epoch) == list(range(21))
 
 
+@pytest.mark.parametrize(("kept", "said"), [(None, "is not there"), (4, "ends with epoch 2")])
+def test_records_that_end_before_the_checkpoint_are_not_gone_on_with(tmp_path, kept, said):
+    """Else the run would finish with a gap in its records."""
+    from sgtheory.command import Interrupted
+
+    with pytest.raises(Interrupted):
+        run_task(Counting(9), 20, tmp_path / "run", {}, 1e9)
+    path = tmp_path / "run" / "records.csv"
+    lines = path.read_text().splitlines(keepends=True)
+    path.unlink()
+    if kept:
+        path.write_text("".join(lines[:kept]))
+    with pytest.raises(UserError, match=f"records.csv {said}, and checkpoint.pt goes on with epoch 10: delete"):
+        run_task(Counting(), 20, tmp_path / "run", {}, 1e9)
+
+
 def test_a_number_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_path):
     with pytest.raises(UserError, match=r"loss is not a finite number in epoch 7.*learning rate"):
         run_task(Counting(fail_at=7), 20, tmp_path / "run", {}, 1e-9)
@@ -147,6 +163,15 @@ def test_a_signal_at_the_very_end_is_heard_after_the_run_is_finished(tmp_path, a
     (text, value), (text2, value2) = finished(tmp_path / "a" / "run"), finished(tmp_path / "b" / "run")
     assert text == text2
     assert np.array_equal(value, value2)
+
+
+@pytest.mark.parametrize("divergence", ["error", "record"])
+def test_a_signal_in_the_epoch_that_diverges_ends_a_sweep(tmp_path, divergence):
+    from sgtheory.command import Interrupted
+
+    with pytest.raises(Interrupted):
+        run_task(Counting(stop_at=4, fail_at=4), 20, tmp_path / "run", {}, 1e9, divergence=divergence)
+    assert (tmp_path / "run" / "finished.json").exists() == (divergence == "record")
 
 
 def test_a_directory_of_another_run_is_refused(tmp_path):
