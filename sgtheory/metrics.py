@@ -83,10 +83,17 @@ def _trains(name: str, spikes: np.ndarray, axes: tuple[int, ...], means: bool = 
         raise ParameterError(name, f"{array.dtype} {list(array.shape)}", allowed)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ParameterError(name, "NaN or infinity", "must be finite")
-    if not means and (wrong := (array != 0) & (array != 1)).any():
-        raise ParameterError(name, array[wrong][0].item(), "must be spikes, 0 or 1")
+    if not (means or _is_0_or_1(array)):
+        raise ParameterError(name, array[(array != 0) & (array != 1)][0].item(), "must be spikes, 0 or 1")
     kinds = {"b": np.uint8, "f": np.float32 if array.itemsize < 4 else np.float64 if array.itemsize > 8 else None}
     return array.astype(kinds.get(array.dtype.kind) or array.dtype, copy=False)
+
+
+def _is_0_or_1(array: np.ndarray) -> bool:
+    """Whether all numbers are; fast for the types in which spikes are stored."""
+    if array.dtype.kind in "bu":
+        return bool(array.max(initial=0) <= 1)
+    return bool(((array == 0) | (array == 1)).all())
 
 
 def l2_distance(spikes: np.ndarray, target: np.ndarray) -> np.ndarray:
