@@ -11,7 +11,15 @@ import torch
 
 from sgtheory import metrics
 from sgtheory.data import open_dataset
-from sgtheory.errors import ParameterError, UserError, require_choice, require_positive, require_word, under
+from sgtheory.errors import (
+    ParameterError,
+    UserError,
+    require_choice,
+    require_count,
+    require_positive,
+    require_word,
+    under,
+)
 from sgtheory.files import atomic_path, user_path
 from sgtheory.lif import Noise
 from sgtheory.networks import ConvShape, ConvSNN
@@ -72,14 +80,12 @@ class ClassificationSettings:
             sigma_u=self.sigma_u,
             initial_rate=self.initial_rate,
             learning_rate=self.learning_rate,
-            batch_size=self.batch_size,
-            measure_every=self.measure_every,
-            fano_trials=self.fano_trials,
             fano_window=self.fano_window,
         )
+        require_count(batch_size=self.batch_size, measure_every=self.measure_every, fano_trials=self.fano_trials)
         for name in ("steps", "training_samples", "test_samples"):
             if getattr(self, name) is not None:
-                require_positive(**{name: getattr(self, name)})
+                require_count(**{name: getattr(self, name)})
         for name in ("upper_strength", "upper_count", "lower_strength", "lower_count"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ParameterError(name, getattr(self, name), "must be a finite number, 0 or more")

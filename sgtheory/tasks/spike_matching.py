@@ -11,7 +11,7 @@ import torch
 
 from sgtheory import metrics
 from sgtheory.data import load_target
-from sgtheory.errors import ParameterError, UserError, require_choice, require_positive, under
+from sgtheory.errors import ParameterError, UserError, require_choice, require_count, require_positive, under
 from sgtheory.files import atomic_path, user_path
 from sgtheory.lif import LIF, Noise
 from sgtheory.metrics import PSPKernel
@@ -74,29 +74,23 @@ class SpikeMatchingSettings:
     save_updates: int
 
     def __post_init__(self):
-        require_positive(
+        require_count(
             inputs=self.inputs,
             hidden=self.hidden,
-            input_rate=self.input_rate,
-            sigma_u=self.sigma_u,
             trials=self.trials,
-            eps0=self.eps0,
             measure_every=self.measure_every,
             measure_trials=self.measure_trials,
             fano_trials=self.fano_trials,
-            fano_window=self.fano_window,
         )
-        if self.last_trials < 2:
-            raise ParameterError("last_trials", self.last_trials, "must be 2 or more")
+        require_count(2, last_trials=self.last_trials)
+        require_count(0, last_epochs=self.last_epochs, save_updates=self.save_updates)
+        require_positive(input_rate=self.input_rate, sigma_u=self.sigma_u, eps0=self.eps0, fano_window=self.fano_window)
         require_choice(("likelihood", "surrogate"), output_rule=self.output_rule)
         require_choice(("l2", "van_rossum"), loss=self.loss)
         for section, layer in itertools.product(("learning_rate", "surrogate_learning_rate"), LAYERS):
             rate = getattr(getattr(self, section), layer)
             if not 0 <= rate < float("inf"):
                 raise ParameterError(f"{section}.{layer}", rate, "must be a finite number, 0 or more")
-        for name in ("last_epochs", "save_updates"):
-            if getattr(self, name) < 0:
-                raise ParameterError(name, getattr(self, name), "must be 0 or more")
 
 
 class SpikeMatching:

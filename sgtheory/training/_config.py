@@ -23,7 +23,16 @@ from omegaconf.errors import OmegaConfBaseException
 from sgtheory import __version__
 from sgtheory.command import one_sentence
 from sgtheory.data import identify_dataset
-from sgtheory.errors import ParameterError, UserError, first_line, require_choice, require_positive, require_word, under
+from sgtheory.errors import (
+    ParameterError,
+    UserError,
+    first_line,
+    require_choice,
+    require_count,
+    require_positive,
+    require_word,
+    under,
+)
 from sgtheory.files import user_path
 from sgtheory.lif import BACKENDS, cuda_available
 from sgtheory.neurons import EscapeFunction, LIFParameters, SurrogateDerivative
@@ -70,8 +79,7 @@ class TrainerSettings:
     divergence: str = "error"
 
     def __post_init__(self):
-        if self.epochs < 0:
-            raise ParameterError("epochs", self.epochs, "must be 0 or more")
+        require_count(0, epochs=self.epochs)
         require_choice(BACKENDS, backend=self.backend)
         require_choice(("cpu", "cuda"), device=self.device)
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -79,7 +87,7 @@ class TrainerSettings:
         if self.backend in ("cpu", "cuda") and self.backend != self.device:
             raise ParameterError("backend", self.backend, f"runs on trainer.device={self.backend}, not {self.device}")
         if self.threads is not None:
-            require_positive(threads=self.threads)
+            require_count(threads=self.threads)
         require_positive(checkpoint_every=self.checkpoint_every)
         require_choice(("error", "record"), divergence=self.divergence)
 
