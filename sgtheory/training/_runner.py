@@ -139,11 +139,11 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
     name = directory.name
     records = Records(name)
     saved = restore_checkpoint(task, epochs, directory)
-    start = saved or 0
+    start, after = saved or 0, int(hasattr(task, "start"))
     if saved is not None:
-        records.load(directory, before=start + hasattr(task, "start"))
+        records.load(directory, before=start + after)
         last = max((epoch for epoch, _, _ in records.values), default=None)
-        if start and last != start + hasattr(task, "start") - 1:
+        if start and last != start + after - 1:
             ends = "is not there" if last is None else f"ends with epoch {last}"
             mend = f"delete {CHECKPOINT} to start again"
             raise UserError(f"{directory / RECORDS} {ends}, and {CHECKPOINT} goes on with epoch {start}: {mend}")
@@ -151,7 +151,6 @@ def _train(task, epochs: int, directory: Path, checkpoint_every: float, logger: 
             logger.log(epoch, rows)
         log.info("%s: going on from epoch %d", name, start)
     began = last_save = time.monotonic()
-    after = int(hasattr(task, "start"))
 
     def save(epoch: int) -> None:
         if not (directory / CONFIG).is_file():
