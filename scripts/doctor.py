@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from sgtheory.command import parse, report_errors
 
@@ -120,13 +120,21 @@ def backends() -> Iterator[Finding]:
 
 def data(directory: str) -> Iterator[Finding]:
     """Data sets that are there, with checksums, and whether results can be written."""
-    from sgtheory.data import SHD_MD5, identify_dataset
+    from sgtheory.data import SHD_MD5, identify_dataset, open_dataset
+    from sgtheory.errors import UserError
 
     found = identify_dataset("auto", directory)
     if found["name"] == "shd":
         official = {found["train"], found["test"]} <= set(SHD_MD5.values())
         kind = "the official files" if official else "not the official files"
-        yield Finding("SHD", f"{kind}: train {found['train']}, test {found['test']} (MD5)")
+        mend = "the test set is the training set" if found["train"] == found["test"] else ""
+        yield Finding("SHD", f"{kind}: train {found['train']}, test {found['test']} (MD5)", mend)
+        try:
+            opened = open_dataset("auto", directory)
+            yield Finding("SHD, read", f"{len(opened.train)} samples to train on, {len(opened.test)} to test on")
+        except UserError as error:
+            mend = "delete it; `python scripts/fetch_data.py shd` downloads it"
+            yield Finding("SHD, read", str(error), mend, True)
     else:
         mend = "`python scripts/fetch_data.py shd` downloads it; without it spoken digits are made"
         yield Finding("SHD", f"not in {directory}", mend)
@@ -148,7 +156,7 @@ def main(arguments: list[str]) -> int:
     findings = list(software())
     if not any(finding.fatal for finding in findings):
         findings += [lock(), *machine(), *backends(), *data(directory)]
-    table = Table("what", "found", "what to do")
+    table = Table(*(Column(name, overflow="fold") for name in ("what", "found", "what to do")))
     for finding in findings:
         colour = "red" if finding.fatal else "yellow" if finding.mend else "green"
         table.add_row(finding.what, f"[{colour}]{finding.found}[/]", finding.mend)

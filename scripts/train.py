@@ -33,6 +33,7 @@ def main(config):
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))  # Hydra wants it at an end
     with report_errors(), not_waiting(sys.argv) if "--no-wait" in sys.argv else contextlib.nullcontext():
         try:
             main()

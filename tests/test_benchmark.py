@@ -83,6 +83,12 @@ def test_without_a_gpu_the_reason_is_said(script):
     assert cuda_available()[1] in done.stderr
 
 
+def test_a_wrong_number_of_threads_is_refused_before_anything_is_timed(script):
+    done = script("benchmark.py", "lif", "--threads", "0")
+    assert done.returncode == 2
+    assert "argument --threads: invalid choice: 0" in done.stderr
+
+
 def test_one_case_prints_json(benchmark, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "LEAST_SECONDS", 0)
     monkeypatch.setitem(benchmark.CASES["lif"], "nothing", benchmark.Case(lambda: int, once=True))

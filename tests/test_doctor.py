@@ -4,9 +4,11 @@ from importlib import metadata
 from pathlib import Path
 
 import doctor
+import numpy as np
 import pytest
 
 from sgtheory import environment
+from sgtheory.data import SpikeDataset, write_shd
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -37,6 +39,22 @@ def test_wrong_spikes_are_found(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(torch, "equal", lambda a, b: False)
     assert doctor.main([f"data.dir={tmp_path}"]) == 1
     assert "other spikes than the reference" in " ".join(capsys.readouterr().out.split())
+
+
+def test_data_are_looked_into(tmp_path, capsys):
+    for part in ("train", "test"):
+        (tmp_path / f"shd_{part}.h5").write_text("no spikes")
+    assert doctor.main([f"data.dir={tmp_path}"]) == 1
+    said = capsys.readouterr().out
+    assert "the test set is the training set" in said
+    assert "does not start like an HDF5 file" in said
+    for part, labels in (("train", [0, 1, 0]), ("test", [1])):
+        spikes = [np.zeros(1)] * len(labels), [np.zeros(1, int)] * len(labels)
+        write_shd(tmp_path / f"shd_{part}.h5", SpikeDataset.from_samples(*spikes, labels, ("a", "b"), "letters"))
+    assert doctor.main([f"data.dir={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "the test set is" not in said
+    assert "3 samples to train on, 1 to test on" in said
 
 
 def test_a_wrong_argument(script):

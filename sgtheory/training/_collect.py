@@ -96,7 +96,7 @@ def collect(folder: Path, metrics: list[str] = (), layers: list[str] = (), at: s
             what was recorded in the last K epochs.
 
     Raises:
-        UserError: if there are no runs or no such metric, or naming a file that cannot be read.
+        UserError: if there are no runs, no such metric or not so many epochs, or naming a file that cannot be read.
     """
     if not (at in ("last", "best") or re.fullmatch(r"mean:[1-9]\d*", at)):
         raise ParameterError("--at", at, "must be last, best or mean:K for the last K epochs")
@@ -129,13 +129,15 @@ def _collect_task(folder: Path, task: str, runs: dict[str, dict], at: str) -> Co
 def _values(directory: Path, run: str, task: str, at: str) -> pd.DataFrame:
     """One value for each metric and layer of a run."""
     frame = read_records(directory / RECORDS).sort_values("epoch")
+    epochs = int(at.partition(":")[2] or 1)
+    if epochs > (there := int(frame.epoch.max() + 1) if len(frame) else epochs):
+        raise ParameterError("--at", at, f"{run} has {there} epochs, the one before training counted")
     rows = []
     for (metric, layer), values in frame.set_index("epoch").groupby(["metric", "layer"]).value:
         if at == "best":
             if better := getattr(find_metric(task, metric, layer), "best", None):
                 rows.append((run, metric, layer, values.agg(better)))
         else:
-            epochs = int(at.partition(":")[2] or 1)
             rows.append((run, metric, layer, values[values.index > values.index[-1] - epochs].mean()))
     return pd.DataFrame(rows, columns=VALUES)
 

@@ -1,5 +1,6 @@
 """The metrics store: a plain long-form table in every run directory, and reading finished runs back."""
 
+import contextlib
 import csv
 import io
 import itertools
@@ -60,6 +61,15 @@ class Records:
             self.values = dict(zip(keys, frame.value.tolist(), strict=True))
 
 
+@contextlib.contextmanager
+def _trained_again(directory: Path) -> Iterator[None]:
+    """Say what to do about a file of a run that cannot be read."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{error}; delete {directory} to train this run again") from None
+
+
 def read_records(path: Path) -> pd.DataFrame:
     """The table of one run.
 
@@ -67,24 +77,25 @@ def read_records(path: Path) -> pd.DataFrame:
         UserError: naming the file, if it is not such a table.
     """
     what = "a table of records"
-    text = read_text(path, what)
-    header = text.partition("\n")[0].rstrip("\r").split(",")
-    if header != list(COLUMNS):
-        raise UserError(f"{path} has columns {header!s:.200}, and should have {list(COLUMNS)}")
-    try:
-        if any(len(row) != len(COLUMNS) for row in csv.reader(io.StringIO(text))) or not text.endswith("\n"):
-            raise ValueError("a row is not whole")
-        with np.errstate(invalid="ignore"):  # of an epoch that is not a number
-            frame = pd.read_csv(
-                io.StringIO(text),
-                dtype=COLUMNS,
-                keep_default_na=False,
-                na_values={"value": ""},  # of a variability that is not defined; a layer may have no name
-            )
-        if (frame.epoch < 0).any():
-            raise ValueError("an epoch is below 0")
-    except (ValueError, OverflowError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read as {what}: {first_line(error)}") from None
+    with _trained_again(path.parent):
+        text = read_text(path, what)
+        header = text.partition("\n")[0].rstrip("\r").split(",")
+        if header != list(COLUMNS):
+            raise UserError(f"{path} has columns {header!s:.200}, and should have {list(COLUMNS)}")
+        try:
+            if any(len(row) != len(COLUMNS) for row in csv.reader(io.StringIO(text))) or not text.endswith("\n"):
+                raise ValueError("a row is not whole")
+            with np.errstate(invalid="ignore"):  # of an epoch that is not a number
+                frame = pd.read_csv(
+                    io.StringIO(text),
+                    dtype=COLUMNS,
+                    keep_default_na=False,
+                    na_values={"value": ""},  # of a variability that is not defined; a layer may have no name
+                )
+            if (frame.epoch < 0).any():
+                raise ValueError("an epoch is below 0")
+        except (ValueError, OverflowError, csv.Error) as error:
+            raise UserError(f"{path} cannot be read as {what}: {first_line(error)}") from None
     return frame
 
 
@@ -95,8 +106,9 @@ def read_config(directory: Path) -> dict:
         UserError: naming the file, if it is not one.
     """
     path = directory / CONFIG
-    config = read_json(path, "the configuration of a run")
-    require_kinds(path, config, {"seed": int, "task.name": str, "neuron.mode": str, "trainer.epochs": int})
+    with _trained_again(directory):
+        config = read_json(path, "the configuration of a run")
+        require_kinds(path, config, {"seed": int, "task.name": str, "neuron.mode": str, "trainer.epochs": int})
     return config
 
 
@@ -151,6 +163,7 @@ def diverged_in(directory: Path) -> int | None:
         UserError: naming the file, if it cannot be read.
     """
     path = directory / FINISHED
-    finished = read_json(path, "what a finished run has written")
-    require_kinds(path, finished, {"diverged": dict, "diverged.epoch": int}, needed=False)
+    with _trained_again(directory):
+        finished = read_json(path, "what a finished run has written")
+        require_kinds(path, finished, {"diverged": dict, "diverged.epoch": int}, needed=False)
     return finished["diverged"]["epoch"] if "diverged" in finished else None

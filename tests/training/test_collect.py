@@ -154,10 +154,14 @@ def damage(name, content):
         (damage("config.json", "{"), {}, "config.json cannot be read as the configuration of a run"),
         (damage("config.json", "[]"), {}, "config.json cannot be read as the configuration of a run"),
         (damage("config.json", '{"seed": 1}'), {}, "config.json: task.name must be a text"),
+        (damage("config.json", "{"), {}, "b5-1 to train this run again"),
+        (damage("records.csv", ""), {}, "b5-1 to train this run again"),
+        (damage("finished.json", "{"), {}, "b5-1 to train this run again"),
         (None, {"metrics": ["l3"]}, "--metric l3: the metrics of these runs are l2"),
         (None, {"layers": ["hidden"]}, "--layer hidden: the layers of these runs are output"),
         (None, {"at": "end"}, "--at = 'end': must be last, best or mean:K"),
         (None, {"at": "mean:0"}, "--at = 'mean:0'"),
+        (None, {"at": "mean:12"}, "--at = 'mean:12': b20-1 has 6 epochs"),
     ],
 )
 def test_mistakes_are_named(sweep, change, arguments, message):

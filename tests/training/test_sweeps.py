@@ -200,7 +200,7 @@ def test_a_job_before_its_time_limit_saves_a_checkpoint_and_goes_on_in_the_queue
 
 
 def test_a_signal_ends_a_sweep_and_not_only_the_run_that_gets_it(train, tmp_path):
-    sweep = train("-m", "seed=1,2")
+    sweep = train("seed=1,2", "-m")  # amid the overrides
     wait_for(lambda: list(tmp_path.glob("runs/waiting/*/config.json")), sweep)
     time.sleep(0.5)  # until it is training
     sweep.send_signal(signal.SIGTERM)
