@@ -139,36 +139,12 @@ def _name(settings: dict) -> str:
 
 
 def claims(numbers: dict) -> list[Claim]:
-    label, axis = numbers["measures"][0], numbers["axis"]
-    claims = []
-    for mode in NEURON_MODES:
-        lines = [line for line in numbers["lines"] if line["mode"] == mode]
-        if lines and all(line["x"].min() > 0 and line["x"].max() >= DECADE * line["x"].min() for line in lines):
-            less = numbers["less_is_better"]
-            ranges = [_near(line["x"], line["values"][label].mean(axis=1), less) for line in lines]
-            near = f"{NEAR} times the best" if less else f"the best less {NEAR_ACCURACY}"
-            worse = [_worst_of_a_decade(line["x"], line["values"][label], less) for line in lines]
-            allowed, (gap, error) = NEAR - 1 if less else NEAR_ACCURACY, max(worse)
-            at_worst = f"in a decade worse than the best by at most {gap:.2f} ± {error:.2g}{', relative' * less}"
-            possible = all(gap - error <= allowed for gap, error in worse)
-            wide = possible and any(gap + error > allowed for gap, error in worse)
-            claims.append(
-                Claim(
-                    f"E3.{1 + NEURON_MODES.index(mode)}",
-                    f"The result hardly depends on {axis} over a decade ({LABELS[mode]} network)",
-                    f"{numbers['scale']}. {_capital(label)}, best and range within {near}: "
-                    + "; ".join(_range(line, label, span) for line, span in zip(lines, ranges, strict=True))
-                    + f"; {at_worst} (95 %, {len(numbers['seeds'])} seeds)",
-                    f"within {near} at all values in a range of a factor {DECADE:g}, on every line; undecided if the"
-                    " interval of the worst of them leaves that open",
-                    all(gap <= allowed for gap, _ in worse),
-                    undecided="narrower intervals, from more seeds" if wide else "",
-                    decides=at_worst,
-                    choice=f"what counts as hardly; means over {len(numbers['seeds'])} seeds; the best value and the"
-                    " decade are chosen by the same runs",
-                    settles="the scale of Figure 6: 5000 epochs, 5 seeds",
-                )
-            )
+    modes = {mode: [line for line in numbers["lines"] if line["mode"] == mode] for mode in NEURON_MODES}
+    found = [
+        _hardly_depends(numbers, mode, lines)
+        for mode, lines in modes.items()
+        if lines and all(line["x"].min() > 0 and line["x"].max() >= DECADE * line["x"].min() for line in lines)
+    ]
     noise = ESCAPE.removesuffix("_target_")
     escapes = [
         line
@@ -177,8 +153,35 @@ def claims(numbers: dict) -> list[Claim]:
     ]
     if len(escapes) > 1:
         number = "E3.3" if all(len(line["x"]) == 1 for line in escapes) else "E3.4"
-        claims.append(_same_escapes(number, numbers, escapes))
-    return claims
+        found.append(_same_escapes(number, numbers, escapes))
+    return found
+
+
+def _hardly_depends(numbers: dict, mode: str, lines: list[dict]) -> Claim:
+    """How much worse than the best value the worst one of a decade around it is."""
+    label, axis, less = numbers["measures"][0], numbers["axis"], numbers["less_is_better"]
+    near = f"{NEAR} times the best" if less else f"the best less {NEAR_ACCURACY}"
+    ranges = [_near(line["x"], line["values"][label].mean(axis=1), less) for line in lines]
+    worse = [_worst_of_a_decade(line["x"], line["values"][label], less) for line in lines]
+    allowed, (gap, error) = NEAR - 1 if less else NEAR_ACCURACY, max(worse)
+    at_worst = f"in a decade worse than the best by at most {gap:.2f} ± {error:.2g}{', relative' * less}"
+    possible = all(gap - error <= allowed for gap, error in worse)
+    wide = possible and any(gap + error > allowed for gap, error in worse)
+    return Claim(
+        f"E3.{1 + NEURON_MODES.index(mode)}",
+        f"The result hardly depends on {axis} over a decade ({LABELS[mode]} network)",
+        f"{numbers['scale']}. {_capital(label)}, best and range within {near}: "
+        + "; ".join(_range(line, label, span) for line, span in zip(lines, ranges, strict=True))
+        + f"; {at_worst} (95 %, {len(numbers['seeds'])} seeds)",
+        f"within {near} at all values in a range of a factor {DECADE:g}, on every line; undecided if the interval of"
+        " the worst of them leaves that open",
+        all(gap <= allowed for gap, _ in worse),
+        undecided="narrower intervals, from more seeds" if wide else "",
+        decides=at_worst,
+        choice=f"what counts as hardly; means over {len(numbers['seeds'])} seeds; the best value and the decade are"
+        " chosen by the same runs",
+        settles="the scale of Figure 6: 5000 epochs, 5 seeds",
+    )
 
 
 def _near(x: np.ndarray, means: np.ndarray, less_is_better: bool) -> tuple[float, float]:

@@ -35,11 +35,22 @@ NETWORKS = {
     "recurrent": ("C9.", "Figure S2 of the preprint does not state its scale: 8 epochs"),
     "feed-forward": ("C9.ff", "the paper's network is recurrent; in this one the reset is the only loop in time"),
 }
-SOURCES = {  # of each kind of claim, in the order of their numbers
-    "alike": "Section 5 and Figure S2, preprint: no difference whether the reset is differentiated, with the scaling",
-    "worse": "Section 5 and Figure S2, preprint: without the scaling it negatively affects performance",
-    "slow": "Section 7 and Figure S2 C, preprint: omitting the scaling slowed down learning",
+KINDS = {  # of claims, in the order of their numbers, one for each neuron mode: what is said, and where
+    "alike": (
+        "With surrogates scaled by 1/β, back-propagation through the reset makes no difference",
+        "Section 5 and Figure S2, preprint: no difference whether the reset is differentiated, with the scaling",
+    ),
+    "worse": (
+        "Without this scaling, back-propagation through the reset is worse",
+        "Section 5 and Figure S2, preprint: without the scaling it negatively affects performance",
+    ),
+    "slow": (
+        "Omitting the scaling slows down learning, even with the reset detached",
+        "Section 7 and Figure S2 C, preprint: omitting the scaling slowed down learning",
+    ),
 }
+PAIRS = {"SigmoidDerivative": "ScaledSigmoidDerivative", "ScaledSuperSpike": "SuperSpike"}  # with and without scaling
+DIVERGES = "diverges with the reset detached, too; a lower learning rate decides"
 
 
 def measure(runs, **_) -> dict:
@@ -177,153 +188,161 @@ def _diverged(numbers: dict, mode: str, name: str, gradient: str) -> str:
 
 
 def claims(numbers: dict) -> list[Claim]:
-    final = numbers["final"]
-    if missing := [name for name in SURROGATES if name not in final[NEURON_MODES[0]]]:
+    if missing := [name for name in SURROGATES if name not in numbers["final"][NEURON_MODES[0]]]:
         raise UserError(f"figure S2 needs all four surrogates of the paper: there is no run with {', '.join(missing)}")
+    reset, slower = _attached_or_detached(numbers), _scaled_or_not(numbers)
+    return [
+        *(_alike(numbers, reset, mode) for mode in NEURON_MODES),
+        *(_worse(numbers, reset, mode) for mode in NEURON_MODES),
+        *(_slow(numbers, slower, mode) for mode in NEURON_MODES),
+    ]
 
-    def accuracies(measure, gradient):
-        return {(mode, name): final[mode][name][gradient][measure] for mode in NEURON_MODES for name in SURROGATES}
 
-    attached, detached = (accuracies("validation", gradient) for gradient in ("attached", "detached"))
-    reset = {}
+def _accuracies(numbers: dict, measure: str, gradient: str) -> dict:
+    """One value for each seed, of each mode and surrogate."""
+    return {
+        (mode, name): numbers["final"][mode][name][gradient][measure] for mode in NEURON_MODES for name in SURROGATES
+    }
+
+
+def _attached_or_detached(numbers: dict) -> dict:
+    """Differences in validation accuracy, attached minus detached, of each mode and surrogate that can be compared."""
+    attached, detached = (_accuracies(numbers, "validation", gradient) for gradient in ("attached", "detached"))
+    found = {}
     for kind in (SCALED, UNSCALED):  # whose spreads over seeds have nothing to do with each other
         keys = [key for key in attached if key[1] in kind and _comparable(numbers, *key)]
         pair = ({key: each[key] for key in keys} for each in (attached, detached))
-        reset |= _compare(*pair, numbers["validation_samples"], numbers["chance"]) if keys else {}
-    trained = accuracies("all_epochs", "detached")
-    pairs = {"SigmoidDerivative": "ScaledSigmoidDerivative", "ScaledSuperSpike": "SuperSpike"}
+        found |= _compare(*pair, numbers["validation_samples"], numbers["chance"]) if keys else {}
+    return found
 
-    def scaled_as(key):
-        return trained[key[0], pairs[key[1]]]
 
-    unscaled = {(mode, name): trained[mode, name] for mode in NEURON_MODES for name in pairs}
-    unscaled = {key: values for key, values in unscaled.items() if np.isfinite([values, scaled_as(key)]).any()}
-    partners = {key: scaled_as(key) for key in unscaled}
-    slower = _compare(unscaled, partners, numbers["training_samples"], numbers["chance"]) if unscaled else {}
-    several = len(numbers["seeds"]) > 1
-    broken = any(_diverged(numbers, *key, gradient) for key in attached for gradient in GRADIENTS)
-    pooled = "spread pooled" + " where no run diverged" * broken
-    source = f"95 %, {len(numbers['seeds'])} seeds, {pooled}" if several else "95 %, binomial, 1 seed"
+def _scaled_or_not(numbers: dict) -> dict:
+    """Differences in training accuracy over all epochs, without scaling minus with it, where a network learns."""
+    trained = _accuracies(numbers, "all_epochs", "detached")
+    pairs = {(mode, name): (mode, PAIRS[name]) for mode in NEURON_MODES for name in PAIRS}
+    pairs = {key: partner for key, partner in pairs.items() if np.isfinite([trained[key], trained[partner]]).any()}
+    unscaled, scaled = {key: trained[key] for key in pairs}, {key: trained[pairs[key]] for key in pairs}
+    return _compare(unscaled, scaled, numbers["training_samples"], numbers["chance"]) if pairs else {}
 
-    prefix, choice = NETWORKS[numbers["network"]]
 
-    def ended(mode, name, gradient):
-        diverged = _diverged(numbers, mode, name, gradient)
-        values = final[mode][name][gradient]["validation"]
+def _claim(numbers: dict, kind: str, mode: str, measured: str, expected: str, holds: bool, wide: str, **more) -> Claim:
+    """One of KINDS about one neuron mode; ``wide`` is what would decide it."""
+    seeds, (prefix, choice) = len(numbers["seeds"]), NETWORKS[numbers["network"]]
+    statement, source = KINDS[kind]
+    network = f"{LABELS[mode]}{'' if numbers['network'] == 'recurrent' else ' feed-forward'} network"
+    cells = [(m, name, gradient) for m in NEURON_MODES for name in SURROGATES for gradient in GRADIENTS]
+    pooled = "spread pooled" + " where no run diverged" * any(_diverged(numbers, *cell) for cell in cells)
+    interval = f"95 %, {seeds} seeds, {pooled}" if seeds > 1 else "95 %, binomial, 1 seed"
+    return Claim(
+        f"{prefix}{1 + len(NEURON_MODES) * list(KINDS).index(kind) + NEURON_MODES.index(mode)}",
+        f"{statement} ({network})",
+        f"{measured} ({interval})",
+        expected,
+        holds,
+        undecided=wide if seeds > 1 else "two seeds or more decide",
+        source=source,
+        choice=f"{choice}; a run that diverges counts with the accuracy of chance, {numbers['chance']:g}",
+        **more,
+    )
+
+
+def _alike(numbers: dict, reset: dict, mode: str) -> Claim:
+    names = [name for name in SCALED if (mode, name) in reset]
+    equal, wide = no_difference([reset[mode, name][:2] for name in names], SMALL, UNDECIDED)
+    rising = _still_learning(numbers, mode, names)
+    if rising and not equal:
+        more = f"more epochs than {numbers['epochs']}, after which accuracy in training still rises"
+        wide = "; ".join(filter(None, (wide, more)))
+    widest = max((reset[mode, name] for name in names), key=lambda found: found[1], default=(0, math.inf, "", 1))
+    return _claim(
+        numbers,
+        "alike",
+        mode,
+        f"{numbers['scale']}. Validation accuracy: {_compared(numbers, reset, mode, SCALED)}",
+        f"differences within the error or of at most {SMALL}, and intervals between -{UNDECIDED} and {UNDECIDED}",
+        equal,
+        wide if names else f"every network {DIVERGES}",
+        qualification=f"after {numbers['epochs']} epochs; accuracy in training still rises" if rising else "",
+        decides=_differences(reset, mode, names),
+        power=power_text(widest[1], widest[3]),
+        settles="more seeds or epochs, in which a smaller difference would show",
+    )
+
+
+def _worse(numbers: dict, reset: dict, mode: str) -> Claim:
+    names = [name for name in UNSCALED if (mode, name) in reset]
+    fall, wide = _lower(numbers, [reset[mode, name][:2] for name in names], SMALL)
+    return _claim(
+        numbers,
+        "worse",
+        mode,
+        f"Validation accuracy: {_compared(numbers, reset, mode, UNSCALED)}",
+        f"with both surrogates, or the one that learns, a fall by more than the error and more than {SMALL}",
+        fall,
+        wide if names else f"every network {DIVERGES}",
+        qualification="; ".join(f"{SURROGATES[name][0]} {DIVERGES}" for name in UNSCALED if name not in names),
+        decides=_differences(reset, mode, names),
+        settles="more seeds or epochs",
+    )
+
+
+def _slow(numbers: dict, slower: dict, mode: str) -> Claim:
+    names = [name for name in PAIRS if (mode, name) in slower]
+    fall, wide = _lower(numbers, [slower[mode, name][:2] for name in names], 0.0)
+    measured = ", ".join(
+        ", ".join(
+            filter(None, (f"{SURROGATES[name][0]} {slower[mode, name][2]}", _diverged(numbers, mode, name, "detached")))
+        )
+        for name in names
+    )
+    return _claim(
+        numbers,
+        "slow",
+        mode,
+        f"Training accuracy averaged over all epochs, without minus with scaling: {measured}",
+        "with both surrogates lower by more than the error",
+        fall,
+        wide if len(names) == len(PAIRS) else "a lower learning rate, as networks diverge with scaling, too",
+        qualification=_counted(numbers, mode),
+        decides=_differences(slower, mode, names),
+        settles="more seeds or epochs",
+    )
+
+
+def _lower(numbers: dict, gaps: list[tuple], least: float) -> tuple[bool, str]:
+    """Whether all differences are falls by more than the error and ``least``, and what would decide it if not."""
+    fall = all(bool(gap < -max(error, least)) for gap, error in gaps)
+    possible = not fall and all(gap - error < -SMALL for gap, error in gaps)
+    return fall, f"narrower intervals than those of {len(numbers['seeds'])} seeds" * possible
+
+
+def _compared(numbers: dict, reset: dict, mode: str, names) -> str:
+    """Validation accuracy with the reset attached and detached, and the difference, in words."""
+
+    def ended(name, gradient):
+        values = numbers["final"][mode][name][gradient]["validation"]
         rest = over_seeds(values[np.isfinite(values)]) if np.isfinite(values).any() else ""
-        return f"{gradient} {', '.join(filter(None, (rest, diverged)))}"
+        return f"{gradient} {', '.join(filter(None, (rest, _diverged(numbers, mode, name, gradient))))}"
 
-    def compared(mode, names):
-        return "; ".join(
-            f"{SURROGATES[name][0]} {ended(mode, name, 'attached')}, {ended(mode, name, 'detached')}"
-            + (f", difference {reset[mode, name][2]}" if (mode, name) in reset else "")
-            for name in names
-        )
+    return "; ".join(
+        f"{SURROGATES[name][0]} {ended(name, 'attached')}, {ended(name, 'detached')}"
+        + (f", difference {reset[mode, name][2]}" if (mode, name) in reset else "")
+        for name in names
+    )
 
-    def differences(names, gaps):
-        pairs = zip(names, gaps, strict=True)
-        return ", ".join(f"{SURROGATES[name][0]} {gap:+.3f} ± {error:.2g}" for name, (gap, error) in pairs)
 
-    def lower(gaps, least):
-        """Whether all differences are falls by more than the error and ``least``, and what would decide it if not."""
-        fall = all(bool(gap < -max(error, least)) for gap, error in gaps)
-        possible = not fall and all(gap - error < -SMALL for gap, error in gaps)
-        return fall, f"narrower intervals than those of {len(numbers['seeds'])} seeds" * possible
+def _differences(found: dict, mode: str, names) -> str:
+    return ", ".join(f"{SURROGATES[name][0]} {found[mode, name][2]}" for name in names)
 
-    def claim(number, kind, statement, mode, measured, expected, holds, wide, **more):
-        return Claim(
-            f"{prefix}{number}",
-            f"{statement} ({LABELS[mode]}{'' if numbers['network'] == 'recurrent' else ' feed-forward'} network)",
-            f"{measured} ({source})",
-            expected,
-            holds,
-            undecided=wide if several else "two seeds or more decide",
-            source=SOURCES[kind],
-            choice=f"{choice}; a run that diverges counts with the accuracy of chance, {numbers['chance']:g}",
-            **more,
-        )
 
-    def counted(mode):
-        """How many detached networks are in the comparison with the accuracy of chance."""
-        text = []
-        for names, scaling in ((pairs, "without"), (pairs.values(), "with")):
-            runs = np.concatenate([np.asarray(numbers["diverged_in"][mode][name]["detached"]) for name in names])
-            if diverged := np.isfinite(runs).sum():
-                text.append(f"{diverged} of {len(runs)} networks {scaling} scaling diverge")
-        return "; ".join(text)
-
-    diverge = "diverges with the reset detached, too; a lower learning rate decides"
-    alike, worse, slow = [], [], []
-    for number, mode in enumerate(NEURON_MODES, start=1):
-        scaled, unscaled = ([name for name in kind if (mode, name) in reset] for kind in (SCALED, UNSCALED))
-        learnt = [name for name in pairs if (mode, name) in slower]
-        between, lost, lag = (
-            [gaps[mode, name][:2] for name in names]
-            for gaps, names in ((reset, scaled), (reset, unscaled), (slower, learnt))
-        )
-        equal, wide = no_difference(between, SMALL, UNDECIDED)
-        rising = _still_learning(numbers, mode, scaled)
-        if rising and not equal:
-            more = f"more epochs than {numbers['epochs']}, after which accuracy in training still rises"
-            wide = "; ".join(filter(None, (wide, more)))
-        widest = max((reset[mode, name] for name in scaled), key=lambda found: found[1], default=(0, math.inf, "", 1))
-        alike.append(
-            claim(
-                number,
-                "alike",
-                "With surrogates scaled by 1/β, back-propagation through the reset makes no difference",
-                mode,
-                f"{numbers['scale']}. Validation accuracy: {compared(mode, SCALED)}",
-                f"differences within the error or of at most {SMALL}, and intervals between -{UNDECIDED} and"
-                f" {UNDECIDED}",
-                equal,
-                wide if scaled else f"every network {diverge}",
-                qualification=f"after {numbers['epochs']} epochs; accuracy in training still rises" if rising else "",
-                decides=differences(scaled, between),
-                power=power_text(widest[1], widest[3]),
-                settles="more seeds or epochs, in which a smaller difference would show",
-            )
-        )
-        fall, wide = lower(lost, SMALL)
-        worse.append(
-            claim(
-                number + 2,
-                "worse",
-                "Without this scaling, back-propagation through the reset is worse",
-                mode,
-                f"Validation accuracy: {compared(mode, UNSCALED)}",
-                f"with both surrogates, or the one that learns, a fall by more than the error and more than {SMALL}",
-                fall,
-                wide if unscaled else f"every network {diverge}",
-                qualification="; ".join(
-                    f"{SURROGATES[name][0]} {diverge}" for name in UNSCALED if name not in unscaled
-                ),
-                decides=differences(unscaled, lost),
-                settles="more seeds or epochs",
-            )
-        )
-        fall, wide = lower(lag, 0.0)
-        slow.append(
-            claim(
-                number + 4,
-                "slow",
-                "Omitting the scaling slows down learning, even with the reset detached",
-                mode,
-                "Training accuracy averaged over all epochs, without minus with scaling: "
-                + ", ".join(
-                    f"{SURROGATES[name][0]} {slower[mode, name][2]}"
-                    + (f", {diverged}" if (diverged := _diverged(numbers, mode, name, "detached")) else "")
-                    for name in learnt
-                ),
-                "with both surrogates lower by more than the error",
-                fall,
-                wide if len(learnt) == len(pairs) else "a lower learning rate, as networks diverge with scaling, too",
-                qualification=counted(mode),
-                decides=differences(learnt, lag),
-                settles="more seeds or epochs",
-            )
-        )
-    return alike + worse + slow
+def _counted(numbers: dict, mode: str) -> str:
+    """How many detached networks are in the comparison with the accuracy of chance."""
+    text = []
+    for names, scaling in ((PAIRS, "without"), (PAIRS.values(), "with")):
+        runs = np.concatenate([np.asarray(numbers["diverged_in"][mode][name]["detached"]) for name in names])
+        if diverged := np.isfinite(runs).sum():
+            text.append(f"{diverged} of {len(runs)} networks {scaling} scaling diverge")
+    return "; ".join(text)
 
 
 def draw(numbers: dict) -> Figure:
