@@ -1,7 +1,8 @@
 """Surrogate gradient learning in spiking neural networks against stochastic automatic differentiation.
 
 Reproduces Gygax & Zenke, "Elucidating the theoretical underpinnings of surrogate gradient learning in
-spiking neural networks", Neural Computation 37(5):886-925, 2025.
+spiking neural networks", Neural Computation 37(5):886-925, 2025. Equations, sections, tables and figures have the
+numbers of the preprint, arXiv 2404.14964.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Distances between spike trains, Fano factors, rates and inter-spike intervals.
 
 Spike trains are arrays of 0 and 1, of any type of numbers, whose last two axes are [time, neuron]. Anything else is
-refused with a :class:`sgtheory.errors.ParameterError`; only :func:`van_rossum_distance` also takes other finite
-numbers, such as means over trials.
+refused with a :class:`sgtheory.errors.ParameterError`, and so is a number out of range; only
+:func:`van_rossum_distance` also takes other finite numbers, such as means over trials.
 """
 
 import math
@@ -219,6 +219,7 @@ def fano_factor(spikes: np.ndarray, window: int = 1) -> float:
     the count over trials is divided by its mean; the average runs over all with a mean above zero. For independent
     Bernoulli spikes, a window of one step and many trials it is 1 - p. With few trials it is not, since neurons and
     steps in which nothing happens to spike are left out, and the others share few spikes (10 trials, p = 0.02: 0.89).
+    Section 8.4.2 speaks of a moving average: the Fano factor of counts is that of averages times ``window``.
 
     Args:
         spikes: 0 or 1, [trial, time, neuron].
@@ -236,7 +237,7 @@ def fano_factor(spikes: np.ndarray, window: int = 1) -> float:
 
 
 def firing_rate(spikes: np.ndarray, dt: float) -> float:
-    """Mean firing rate of all neurons (Hz), NaN without any; ``dt`` in seconds."""
+    """Mean firing rate of all neurons (Hz), NaN without any; ``dt``, above 0, in seconds."""
     spikes = _trains("spikes", spikes, (2, 3, 4, 5))
     require_positive(dt=dt)
     if not spikes.size:
@@ -249,7 +250,7 @@ def isi_statistics(spikes: np.ndarray, dt: float) -> tuple[float, float]:
 
     Args:
         spikes: 0 or 1, [trial, time, neuron] or [time, neuron].
-        dt: time step (s).
+        dt: time step (s), above 0.
 
     Returns:
         Mean of all intervals, and the mean over spike trains with at least two intervals of their standard deviation

@@ -7,6 +7,8 @@ Evaluation of Spiking Neural Networks", IEEE TNNLS 33(7), 2022, written from its
 2. hair cells: the transmitter pools of Meddis (1986, 1988) turn velocity into a rate of release; 40 fibres of the
    auditory nerve for each channel fire at that rate.
 3. bushy cells: one leaky integrate-and-fire neuron for each channel, which fires when its 40 fibres coincide.
+
+A parameter that is out of range raises a :class:`sgtheory.errors.ParameterError` that names it.
 """
 
 import functools
@@ -32,7 +34,7 @@ class BasilarMembrane:
     In place c (from 0 at the base) and angular frequency w, with stiffness C0 e^(-alpha c) - a, mass m and damping
     r e^(-alpha c / 2), r = delta sqrt(C0 m)::
 
-        xi = C0 e^(-alpha c) - a - m w^2 - i w r e^(-alpha c / 2)       impedance (times i w)
+        xi = C0 e^(-alpha c) - a - m w^2 - i w r e^(-alpha c / 2)       pressure over velocity, times -i w
         g  = w sqrt(rho / (h xi)),   G = 2 g(0) / alpha + int_0^c g dc'   wave number and its integral
         p  = sqrt(G / g) H0^(1)(G)                                      pressure difference
         z  = sqrt(2 C0 / h) (i J0(k) + Y0(k)) / (J1(k) - i Y1(k)),   k = (2 w / alpha) sqrt(2 / (h C0))
@@ -42,15 +44,15 @@ class BasilarMembrane:
     transform, which has exp(+i w t): the wave runs backwards, and low channels lead by up to 25 ms instead of lagging.
     That is the default, so that spikes made here are comparable with it.
 
-    Args:
-        stiffness: C0.
-        stiffness_offset: a.
-        decay: alpha (per unit of place).
-        density: rho of the fluid.
-        height: h of the duct.
-        mass: m of the membrane.
-        damping: delta.
-        length: place of the last channel (the first is at 0).
+    Args, in cm, g and s, as z takes rho = 1 g/cm^3 for granted:
+        stiffness: C0, of an area (g / (cm^2 s^2)).
+        stiffness_offset: a (g / (cm^2 s^2)).
+        decay: alpha (1/cm).
+        density: rho of the fluid (g/cm^3).
+        height: h of the duct (cm).
+        mass: m of the membrane, of an area (g/cm^2).
+        damping: delta, without a unit.
+        length: place of the last channel (cm); the first is at 0.
         causal: take the complex conjugate of v, so that the wave runs from the base to the apex.
 
     Raises:
@@ -236,7 +238,8 @@ class InnerEar:
         return (steps * step).astype(np.float32), units
 
     def velocity(self, sound: np.ndarray, sample_rate: float) -> np.ndarray:
-        """Velocity of the membrane [place, time], float32, at the sample rate of the ear."""
+        """Velocity of the membrane [place, time], float32, at the sample rate of the ear; arguments and errors are
+        those of :meth:`spikes`."""
         sound = resample(_checked(sound), sample_rate, self.sample_rate)
         sound *= self.rms / np.sqrt(np.mean(sound**2))
         length = -(-(len(sound) + FFT_BLOCK // 2) // FFT_BLOCK) * FFT_BLOCK  # silence, so that nothing comes round

@@ -29,7 +29,7 @@ def randman(
     Each class is a random smooth manifold. A sample is a point x of it, drawn uniformly from [0, 1]^D; each of its
     coordinates in the space in which the manifold lies is a spike time of one unit::
 
-        f(x) = prod_{d=1..D} sum_{n=1..cutoff} n^(-alpha) a_n sin(2 pi (n b_n x_d + c_n)),   a_n, b_n, c_n ~ U(0, 1)
+        f(x) = prod_{d=1..D} sum_{n=1..cutoff} n^(-alpha) a_dn sin(2 pi (n b_dn x_d + c_dn)),   a, b, c ~ U(0, 1)
 
     scaled to [0, 1] for each class and unit by the smallest and largest value among its samples, times ``duration``.
 

@@ -46,8 +46,8 @@ def power_text(error: float, degrees: int, where: str = "") -> str:
 
 
 def median_interval(values, confidence: float = 0.95, resamples: int = 1000) -> tuple[float, float, float]:
-    """Median of the numbers that are not NaN and its percentile bootstrap interval, which heavy tails do not move; NaN
-    without numbers. Always the same for the same values."""
+    """Median of the finite numbers and its percentile bootstrap interval, which heavy tails do not move; NaN without
+    any. Always the same for the same values."""
     return _interval(*_medians(values, resamples, np.random.default_rng(0)), confidence)
 
 
@@ -60,7 +60,7 @@ def median_difference(values, others, confidence: float = 0.95, resamples: int =
 
 
 def _medians(values, resamples, rng) -> tuple[float, np.ndarray]:
-    """Median of the numbers that are not NaN, and those of samples of them with replacement, [resamples]."""
+    """Median of the finite numbers, and those of samples of them with replacement, [resamples]."""
     values = np.asarray(values, dtype=np.float64)
     values = values[np.isfinite(values)]
     if not len(values):

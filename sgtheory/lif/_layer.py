@@ -147,6 +147,9 @@ def leaky_readout(
     Returns:
         potentials: U[1] ... U[time], [batch, time, unit], differentiable.
         state: after the last step, if ``state`` was given.
+
+    Raises:
+        ParameterError: as :func:`lif`.
     """
     _check_inputs(inputs)
     require_kind(LIFParameters, parameters=parameters)

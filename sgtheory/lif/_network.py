@@ -29,6 +29,9 @@ class Layer:
         escape: how it spikes.
         stride: of the convolution from the layer below.
         padding: of the convolution from the layer below, zeros.
+
+    Raises:
+        ParameterError: naming the parameter that is out of range or of another class.
     """
 
     parameters: LIFParameters
@@ -52,7 +55,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Readout:
-    """Units that integrate and never spike: parameters, whose tensors hold a number for each unit, and U[0]."""
+    """Units that integrate and never spike: parameters, whose tensors hold a number for each unit, and U[0].
+
+    Raises:
+        ParameterError: if one of them is something else.
+    """
 
     parameters: LIFParameters
     initial: float = -1e-3
@@ -105,6 +112,7 @@ def spiking_network(
     Raises:
         ParameterError: for inputs or weights of the wrong type, shape or device, for missing noise, and on the CPU also
             for weights that are not finite and inputs other than 0 and 1.
+        UserError: under a transform of torch.func, but for the reference backend.
     """
     require_kind(torch.Tensor, inputs=inputs)
     require_kind(Readout, readout=readout)

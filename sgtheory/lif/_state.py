@@ -23,6 +23,9 @@ class State:
         arriving: what arrives with a delay, x[n - 1]; None is zero, and it has no meaning without a delay.
         step: n, the number of steps so far, from which those of the noise count.
         adapted: A[n]; None is zero, and it has no meaning without adaptation.
+
+    Raises:
+        ParameterError: if ``step`` is not an integer in [0, 2**32).
     """
 
     potential: torch.Tensor | None = None

@@ -24,6 +24,9 @@ def fluctuation_driven_std(sigma_u: float, fan_in: int, rate: float, tau_mem: fl
         tau_mem: membrane time constant (s).
         tau_syn: synaptic time constant (s).
 
+    Raises:
+        ParameterError: naming the number that is not above 0.
+
     >>> round(fluctuation_driven_std(1.0, 200, 50.0, 10e-3, 5e-3), 4)
     0.3464
     """

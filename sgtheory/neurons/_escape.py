@@ -1,4 +1,7 @@
-"""Escape functions: the probability p(U - theta) that a neuron spikes in a time step (Eqs 4, 12, 13, 20, 21)."""
+"""Escape functions: the probability p(U - theta) that a neuron spikes in a time step (Eqs 4, 12, 13, 20, 21).
+
+A parameter that is out of range raises a :class:`sgtheory.errors.ParameterError` that names it.
+"""
 
 import math
 from dataclasses import dataclass

@@ -32,8 +32,9 @@ class LIFParameters:
         tau_syn: synaptic time constant (s); likewise.
         dt: time step (s).
         threshold: firing threshold theta (unit of U); likewise.
-        reset: ``"next"``: a neuron is silent in the step after a spike (Eq 18); ``"same"``: input that arrives with
-            the spike survives the reset, so that it can fire in adjacent steps (Eq 23).
+        reset: ``"next"``: U is 0 in the step after a spike, in which a deterministic neuron is silent (Eq 18);
+            ``"same"``: input that arrives with the spike survives the reset, so that it can fire in adjacent steps
+            (Eq 23).
         reset_gradient: ``"attached"`` differentiates the factor (1 - S[n]) with the surrogate (Eqs 15, 17);
             ``"detached"`` treats it as a constant. Adaptation is always differentiated, as Bellec et al. do.
         delay: 0 or 1 additional steps of transmission delay on every connection into the neuron. A neuron's own reset

@@ -1,4 +1,7 @@
-"""Surrogate derivatives: what stands in for dS/dU when an error passes back through a spike (Eqs 3, 16)."""
+"""Surrogate derivatives: what stands in for dS/dU when an error passes back through a spike (Eqs 3, 16).
+
+A parameter that is out of range raises a :class:`sgtheory.errors.ParameterError` that names it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -50,7 +53,10 @@ class SuperSpike(_Steepness):
 
 
 class ScaledSuperSpike(SuperSpike):
-    """beta / (beta |x| + 1)^2, area 2 at any beta."""
+    """beta / (beta |x| + 1)^2, area 2 at any beta: without the scaling by 1 / beta of Section 5 and Fig S2.
+
+    Scaled in the paper's sense is :class:`SuperSpike`.
+    """
 
     def derivative(self, x: torch.Tensor, spikes: torch.Tensor | None) -> torch.Tensor:
         return self.beta * super().derivative(x, spikes)

@@ -15,7 +15,11 @@ def _require_estimates(**estimates: torch.Tensor) -> None:
 
 
 def squared_norm(estimates: torch.Tensor) -> float:
-    """|mean|^2 without the bias of its own noise, from independent ``estimates`` [n, parameters], n at least 2."""
+    """|mean|^2 without the bias of its own noise, from independent ``estimates`` [n, parameters].
+
+    Raises:
+        ParameterError: if they are not float64, or fewer than two.
+    """
     _require_estimates(estimates=estimates)
     n = len(estimates)
     return float((estimates.sum(0).square().sum() - estimates.square().sum()) / (n * (n - 1)))
@@ -26,6 +30,9 @@ def relative_error(estimates: torch.Tensor) -> float:
 
     Near or above 1 the mean is not known; that it stays there with more estimates is how a mean that does not exist
     shows.
+
+    Raises:
+        ParameterError: if they are not float64, or fewer than two.
     """
     _require_estimates(estimates=estimates)
     error = (estimates.var(0).sum() / len(estimates)).sqrt()

@@ -126,7 +126,11 @@ def _require_same_shape(a, b):
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Cosine of the angle between gradients [nets, pre, post], for each net; NaN where one of them is zero."""
+    """Cosine of the angle between gradients [nets, pre, post], for each net; NaN where one of them is zero.
+
+    Raises:
+        ParameterError: if they are not arrays of the same shape.
+    """
     _require_same_shape(a, b)
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     sizes = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
@@ -134,7 +138,11 @@ def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def sign_agreement(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Share of components with the same sign among those where neither gradient is zero, for each net."""
+    """Share of components with the same sign among those where neither gradient is zero, for each net.
+
+    Raises:
+        ParameterError: if they are not arrays [nets, pre, post] of the same shape.
+    """
     _require_same_shape(a, b)
     a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
     either = a * b != 0

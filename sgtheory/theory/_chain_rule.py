@@ -9,13 +9,18 @@ from sgtheory.theory._perceptron import Objective, PerceptronNet
 
 
 def perceptron_chain(w: float, v: float, u: float, beta: float) -> Objective:
-    """x = 1 -> h1 -> h2 -> y with one unit per layer, weights w, v, u and no bias."""
+    """x = 1 -> h1 -> h2 -> y with one unit per layer, weights w, v, u, no bias and the threshold 1 (Section 3.2.1)."""
     parameters = torch.tensor([w, 0, v, 0, u, 0], dtype=torch.float64)
     return Objective(PerceptronNet((1, 1, 1, 1), SigmoidEscape(beta)), parameters, torch.ones(1, dtype=torch.float64))
 
 
 def chain_rule_derivatives(objective: Objective) -> dict[str, float]:
-    """Candidates for the derivative of E[y] with respect to w, all of them by enumeration.
+    """Candidates for the derivative of E[y] with respect to w, the weight of the first layer (Section 3.2.1).
+
+    Returns:
+        ``exact``: the derivative itself. ``expected_product``: the mean over all paths of the product of smoothed
+        stochastic derivatives, the expected surrogate gradient. ``product_of_expectations``: the product of the means.
+        ``rates``: the chain rule through activities p(x) in place of spikes, with nothing random.
 
     Raises:
         ParameterError: if a layer of the net has more than one unit.
@@ -36,6 +41,6 @@ def chain_rule_derivatives(objective: Objective) -> dict[str, float]:
     return {
         "exact": float(objective.gradient()[0]),
         "expected_product": float(probability @ SmoothedStochAD().on_paths(objective, path)[:, 0]),
-        "product_of_expectations": float(torch.stack(factors).prod() * weights[1:].prod()),
+        "product_of_expectations": float(objective.x[0] * torch.stack(factors).prod() * weights[1:].prod()),
         "rates": float(rates),
     }

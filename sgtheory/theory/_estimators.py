@@ -1,6 +1,8 @@
 """Gradient estimators under one interface, and their measured quality (Sections 2, 3.2, 7).
 
-They work on nets of perceptrons and, but for :class:`StochAD`, on networks of LIF neurons.
+They work on nets of perceptrons and on networks of LIF neurons, but for :class:`StochAD`, which needs perceptrons, and
+:class:`ShrunkScoreFunction`, which needs LIF neurons. What is out of range raises a
+:class:`sgtheory.errors.ParameterError` that names it.
 
 An estimator turns an :class:`Objective` into random vectors that should be close to its exact gradient.
 :func:`measure` finds bias, variance, cosine and sign agreement of any of them. Where an estimate is a function of the
@@ -130,6 +132,8 @@ class SurrogateGradient(_PathEstimator):
 @dataclass(frozen=True)
 class SmoothedStochAD(_PathEstimator):
     """Back-propagation of smoothed stochastic derivatives (Section 3.2.2, Eq 1).
+
+    In a network of LIF neurons the derivative of the reset belongs to it (Section 5): ``reset_gradient="attached"``.
 
     Args:
         combination: of the right and left derivative; ``"matched"`` is (1 - p) right + p left.
@@ -267,7 +271,8 @@ class ControlledScoreFunction(_WithSurrogate):
 
 @dataclass(frozen=True)
 class ShrunkScoreFunction(_WithSurrogate):
-    """The likelihood ratio, shrunk towards the line along the surrogate gradient. Biased, with less variance.
+    """The likelihood ratio, shrunk towards the line along the surrogate gradient. Biased, with less variance. For
+    networks of LIF neurons.
 
     For each weight matrix, u is the mean likelihood ratio over paths, s the mean surrogate gradient of the same paths,
     and r = u - c s what is left beside its projection c s (c >= 0). The estimate is c s + (1 - v / |r|^2) r with v the

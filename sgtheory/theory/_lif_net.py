@@ -21,7 +21,7 @@ RATE_PATHS = 64  # from which a firing rate is found
 
 @dataclass(frozen=True)
 class LIFNet(BernoulliNet):
-    """Layers of LIF neurons with escape noise over ``steps`` time steps (Section 5; Eqs 15-17 in the forward pass).
+    """Layers of LIF neurons with escape noise over ``steps`` time steps (Section 5, Eqs 18-23).
 
     The parameters are one vector [..., n_parameters]: for every layer W [post, pre] row by row, and then for a
     recurrent one V [post, pre]. Leading dimensions are a batch of nets. Group ``step * layers + layer`` has the spikes
@@ -237,6 +237,8 @@ def random_lif_objective(
 ) -> LIFObjective:
     """A random network of LIF neurons with sigmoid escape noise and the van Rossum distance to random targets.
 
+    The kernel of the distance has the time constants 10 and 5 ms and eps0 = 1, whatever ``neurons`` have.
+
     Feed-forward weights are normal with mean 1 / pre and s.d. 1 / sqrt(pre), recurrent ones with mean 0 and half the
     s.d., all times a factor for each layer with which the layer fires at the wanted rate. Input and target are Poisson
     spikes at that rate, but at least one in ten steps for the input.
@@ -250,6 +252,9 @@ def random_lif_objective(
         recurrent: see :class:`LIFNet`.
         rate: mean firing probability in a step; that of a neuron without input, p(-theta), is the least that a layer
             can have.
+
+    Raises:
+        ParameterError: naming the argument that is out of range.
     """
     require_positive(rate=rate)
     net = LIFNet(tuple(sizes), steps, neurons, SigmoidEscape(beta), recurrent)

@@ -61,7 +61,11 @@ class Loop:
 
     @classmethod
     def in_random_plane(cls, centre: torch.Tensor, radius: float, plane_seed: int) -> "Loop":
-        """A loop in the plane of the first two rows of a random orthogonal matrix (Haar measure)."""
+        """A loop in the plane of the first two rows of a random orthogonal matrix (Haar measure).
+
+        Raises:
+            ParameterError: as for a :class:`Loop`, or if ``plane_seed`` is not an integer in [0, 2**32).
+        """
         _require_centre(centre)
         require_word(plane_seed=plane_seed)
         directions = ortho_group.rvs(len(centre), random_state=plane_seed)[:2]

@@ -48,10 +48,10 @@ class LoopIntegralSettings:
     """Where to integrate what; the defaults are those of Fig 5.
 
     Args:
-        net: ``"sigmoid"``: the five-weight net of Eq 7. ``"perceptron"``: perceptrons with steep sigmoids in place of
-            steps. ``"stochastic_perceptron"``: perceptrons with escape noise; the mean over all paths of the surrogate
-            gradient against the gradient of E[y]. ``"lif"``: the L2 loss (Eq 24) of a deterministic feed-forward LIF
-            net that shall match random spike trains.
+        net: ``"sigmoid"``: the five-weight net of Eq 7. ``"perceptron"``: perceptrons with threshold 0 and steep
+            sigmoids in place of steps. ``"stochastic_perceptron"``: perceptrons with threshold 0 and escape noise; the
+            mean over all paths of the surrogate gradient against the gradient of E[y]. ``"lif"``: the L2 loss (Eq 24)
+            of a deterministic feed-forward LIF net that shall match random spike trains.
         layers: inputs and units of every layer; not for the sigmoid net.
         beta: forward steepness of sigmoids or escape noise (1 / unit of U); not for the LIF net.
         x: input of the sigmoid net; s.d. of the random inputs of perceptrons.

@@ -303,6 +303,9 @@ def random_objective(
         beta: steepness of the escape noise (1 / unit of U).
         seed: of the random weights.
         scale, bias_sd: see above (unit of U).
+
+    Raises:
+        ParameterError: naming the argument that is out of range.
     """
     net = PerceptronNet(tuple(sizes), SigmoidEscape(beta))
     rng = torch.Generator().manual_seed(seed)

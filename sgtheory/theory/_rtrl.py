@@ -55,9 +55,9 @@ def real_time_recurrent_learning(
         dU[n+1]/dw = (1 - S[n]) a_m dU[n]/dw + (1 - a_m) dI[n]/dw
                      - a_m U[n] sigma' dU[n]/dw                          reset "same" (Eq 23)
 
-    The last term of each is left out if the reset is detached. Along the path of spikes that was taken, this is the
-    smoothed stochastic derivative of the layer; it equals back-propagation through time, with neurons x weights
-    numbers in place of a history.
+    The last term of each is left out if the reset is detached. This equals back-propagation through time, with neurons
+    x weights numbers in place of a history. With the matched surrogate and the reset attached it is the smoothed
+    stochastic derivative of the layer along the path of spikes that was taken (Section 5).
 
     Args:
         input_spikes: [time, pre], float64.

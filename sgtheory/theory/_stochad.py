@@ -91,6 +91,9 @@ def smoothed_bernoulli(p: torch.Tensor, spikes: torch.Tensor, combination: Combi
     """``spikes`` in the forward pass, the smoothed stochastic derivative as dS/dp in the backward pass.
 
     ``backward()`` through a net of these chains smoothed stochastic derivatives layer by layer (Section 3.2.2).
+
+    Raises:
+        ParameterError: if p is no probability, a spike not 0 or 1, or the combination unknown.
     """
     _require_outcomes(p, spikes)
 

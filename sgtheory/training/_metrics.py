@@ -111,7 +111,10 @@ def loop_integral() -> list[Metric]:
         rows += [
             (f"{prefix}circulation", f"integral of the {field} around the closed loop"),
             (f"{prefix}error", f"estimated numerical error of `{prefix}circulation`"),
-            (f"{prefix}variation", f"integral of the absolute value of the {field} along the loop"),
+            (
+                f"{prefix}variation",
+                f"integral along the loop of the absolute value of the component of the {field} along it",
+            ),
         ]
     rows += [
         ("points", "points at which the fields were evaluated"),

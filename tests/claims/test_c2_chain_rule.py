@@ -6,8 +6,10 @@ also written by hand.
 """
 
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 
 from sgtheory.figures import fig2
 from sgtheory.theory import chain_rule_derivatives, perceptron_chain
@@ -69,9 +71,11 @@ def test_the_factors_are_not_independent(beta):
     assert abs(values["expected_product"] / values["product_of_expectations"] - 1) > 0.01
 
 
-def test_they_agree_where_the_net_is_linear():
+@pytest.mark.parametrize("x", [1.0, 2.0])
+def test_they_agree_where_the_net_is_linear(x):
     """Negative control: as beta -> 0 the escape noise becomes linear over the potentials and all four coincide."""
-    values = chain_rule_derivatives(perceptron_chain(W, V, U, 1e-3))
+    chain = replace(perceptron_chain(W, V, U, 1e-3), x=torch.full((1,), x, dtype=torch.float64))
+    values = chain_rule_derivatives(chain)
     assert [v / values["exact"] for v in values.values()] == pytest.approx([1] * 4, rel=1e-5)
 
 

@@ -150,7 +150,7 @@ def _flat(spikes: np.ndarray) -> np.ndarray:
 def weighted_spikes(spikes: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
     """out[b, n] = sum over the neurons i that spike of weight[i].
 
-    spikes uint8 [batch, time, pre], weight [pre, post], out [batch, time, post].
+    spikes uint8 [batch, time, pre], weight [pre, post], out [batch, time, post]; otherwise a ParameterError.
     """
     require_array(3, "bu", spikes=spikes)
     require_array(2, "f", weight=weight)
@@ -183,7 +183,7 @@ def _weighted_spikes(first, last, flat, weight, out):
 def weight_gradient(spikes: np.ndarray, gradient: np.ndarray, out: np.ndarray) -> None:
     """out[i] = sum over samples and steps in which neuron i spikes of gradient[b, n].
 
-    spikes uint8 [batch, time, pre], gradient [batch, time, post], out [pre, post].
+    spikes uint8 [batch, time, pre], gradient [batch, time, post], out [pre, post]; otherwise a ParameterError.
     """
     require_array(3, "bu", spikes=spikes)
     require_array(3, "f", gradient=gradient)
@@ -228,7 +228,8 @@ def filter_cascade(
 
     With slow = a_m, fast = a_s, gain = 1 - a_m and lag = 1 this is the potential that a spike leaves in a neuron that
     is never reset (Eqs 18, 19). ``reverse`` runs from the last step to the first: the transposed filter.
-    signal and out are [batch, time, neuron] and may be the same array if lag is 0.
+    signal and out are [batch, time, neuron] and may be the same array if lag is 0; a ParameterError says what does not
+    fit.
     """
     require_array(3, "f", signal=signal, out=out)
     if out.shape != signal.shape:
