@@ -49,7 +49,7 @@ KINDS = {  # of claims, in the order of their numbers, one for each neuron mode:
         "Section 7 and Figure S2 C, preprint: omitting the scaling slowed down learning",
     ),
 }
-PAIRS = {"SigmoidDerivative": "ScaledSigmoidDerivative", "ScaledSuperSpike": "SuperSpike"}  # with and without scaling
+PAIRS = dict(zip(UNSCALED, SCALED, strict=True))  # the same without scaling and with it
 DIVERGES = "diverges with the reset detached, too; a lower learning rate decides"
 
 

@@ -130,7 +130,7 @@ def _values(directory: Path, run: str, task: str, at: str) -> pd.DataFrame:
     """One value for each metric and layer of a run."""
     frame = read_records(directory / RECORDS).sort_values("epoch")
     epochs = int(at.partition(":")[2] or 1)
-    if epochs > (there := int(frame.epoch.max() + 1) if len(frame) else epochs):
+    if len(frame) and epochs > (there := int(frame.epoch.max()) + 1):
         raise ParameterError("--at", at, f"{run} has {there} epochs, the one before training counted")
     rows = []
     for (metric, layer), values in frame.set_index("epoch").groupby(["metric", "layer"]).value:
